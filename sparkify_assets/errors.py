@@ -1,0 +1,25 @@
+"""Errors that are meant for people.
+
+Belongs here: the exception types whose messages say what was wrong, where, and what to do.
+Does not belong here: errors that only a programmer could act on; those stay built-in exceptions.
+"""
+
+
+class SparkifyError(Exception):
+    """Base of every error that a user can act on; its message is shown without a traceback."""
+
+
+class SettingError(SparkifyError):
+    """A setting (environment variable, run config, command-line option) cannot be used."""
+
+
+class SourceError(SparkifyError):
+    """The event log is missing, unreadable, truncated or not an event log."""
+
+
+class LakeError(SparkifyError):
+    """The lake's folder cannot be read or written."""
+
+
+class NotEnoughDataError(SparkifyError):
+    """The log holds too little (users, churned users, days) for what was asked."""
