@@ -7,14 +7,19 @@ Does not belong here: how a table is computed (`events/`, `churn/`) or stored (`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from sparkify_assets.churn.cutoffs import FORECAST, WHOLE_LOG
+from sparkify_assets.churn.days import DAY_PARTS, PAGES
+from sparkify_assets.churn.features import FEATURES
+
 if TYPE_CHECKING:
     import polars as pl
+    from pyspark.sql import DataFrame
     from pyspark.sql.types import StructType
 
 STRING = pa.string()
@@ -93,6 +98,17 @@ class PartFile:
     size: int  # bytes
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What a table's next version holds, and what is to be said of it in its commit.
+
+    `of`: a Spark frame, a Polars frame, or the part files that tasks have written.
+    """
+
+    of: DataFrame | pl.DataFrame | Sequence[PartFile]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
 def _columns(*columns: Column | Sequence[Column]) -> tuple[Column, ...]:
     flat: list[Any] = []
     for item in columns:
@@ -147,3 +163,264 @@ REJECTED_LINES = Table(
     ),
     key=("source_file", "byte_offset"),
 )
+
+_USER_ID = Column("user_id", STRING, "Who", nullable=False)
+_AS_OF = Column(
+    "as_of", DATE, "The cutoff, at 00:00 UTC; only what lies before it is used", nullable=False
+)
+_PERSON = (
+    Column("registered_at", TIMESTAMP, "When the user registered", "UTC"),
+    Column("gender", STRING, "F or M"),
+    Column("state", STRING, "First state of the location, as its postal code"),
+    Column("os", STRING, "Operating system, from the user agent"),
+    Column("browser", STRING, "Browser, from the user agent"),
+    Column("device", STRING, "Device, from the user agent"),
+)
+
+CLEANED_EVENTS = Table(
+    "cleaned_events",
+    "Events of logged-in users without names and exact repeats; a user's rows stand together, "
+    "in time order, in one file.",
+    _columns(
+        _USER_ID,
+        Column("event_time", TIMESTAMP, "When it happened", "UTC", nullable=False),
+        Column("session_id", INTEGER, "Session; unique only together with user_id"),
+        Column("item_in_session", INTEGER, "Position of the event within its session"),
+        Column("page", STRING, "The page or action", nullable=False),
+        Column("auth", STRING, "How the user is known", allowed=("Logged In", "Cancelled")),
+        Column("method", STRING, "HTTP method"),
+        Column("status", INTEGER, "HTTP status"),
+        Column("level", STRING, "Subscription level at the event", allowed=LEVELS),
+        Column("location", STRING, "Metropolitan area and states"),
+        Column("user_agent", STRING, "The browser's own description, without quote marks"),
+        *_PERSON,
+        Column("artist", STRING, "Artist of the song, repaired; only on NextSong"),
+        Column("song", STRING, "Title of the song, repaired; only on NextSong"),
+        Column("length", NUMBER, "Length of the song; only on NextSong", "seconds", minimum=0),
+        Column("artist_key", pa.int32(), "Hash of the artist, for distinct counts"),
+        Column("song_key", pa.int32(), "Hash of artist and song, for distinct counts"),
+    ),
+)
+
+USER_LABELS = Table(
+    "user_labels",
+    "A row a user: who churned, and when.",
+    _columns(
+        _USER_ID,
+        _PERSON[0],
+        Column("first_event_at", TIMESTAMP, "First event in the log", "UTC", nullable=False),
+        Column("last_event_at", TIMESTAMP, "Last event in the log", "UTC", nullable=False),
+        Column("churned", BOOLEAN, "Whether the log holds a cancellation", nullable=False),
+        Column("churned_at", TIMESTAMP, "When the cancellation was confirmed", "UTC"),
+        Column("level", STRING, "Level at the last event", allowed=LEVELS),
+        Column("upgrades", INTEGER, "Submitted upgrades", minimum=0),
+        Column("downgrades", INTEGER, "Submitted downgrades", minimum=0),
+        Column("events", INTEGER, "Events in the log", nullable=False, minimum=1),
+        Column("songs", INTEGER, "Songs played", nullable=False, minimum=0),
+        Column("sessions", INTEGER, "Sessions", nullable=False, minimum=1),
+    ),
+    key=("user_id",),
+)
+
+
+def _count_column(name: str, meaning: str) -> Column:
+    return Column(name, INTEGER, meaning, "count", nullable=False, minimum=0)
+
+
+USER_DAYS = Table(
+    "user_days",
+    "A row a user and UTC day with at least one event: additive counts and sums, and the sets "
+    "that distinct counts are taken from. Without Cancel and Cancellation Confirmation.",
+    _columns(
+        _USER_ID,
+        Column("day", DATE, "Day, UTC", nullable=False),
+        Column("events", INTEGER, "Events", "count", nullable=False, minimum=1),
+        _count_column("songs", "Songs played"),
+        Column("listening_seconds", NUMBER, "Length of the songs played", "seconds", minimum=0),
+        _count_column("sessions", "Sessions that began on the day"),
+        Column("session_seconds", NUMBER, "Time spent in sessions", "seconds", minimum=0),
+        Column("gap_seconds", NUMBER, "Gaps before the sessions that began", "seconds", minimum=0),
+        _count_column("gaps", "Sessions that began with an earlier one known"),
+        [_count_column(column, f"Events on {page}") for column, page in PAGES.items()],
+        _count_column("other_pages", "Events on any other page"),
+        _count_column("paid_events", "Events on the paid level"),
+        [
+            _count_column(part, f"Events from {first} to {last} h UTC")
+            for part, (first, last) in DAY_PARTS.items()
+        ],
+        Column("first_event_at", TIMESTAMP, "First event of the day", "UTC", nullable=False),
+        Column("last_event_at", TIMESTAMP, "Last event of the day", "UTC", nullable=False),
+        Column("level", STRING, "Level at the day's last event", allowed=LEVELS),
+        Column("level_changed_at", TIMESTAMP, "Last change of level on the day", "UTC"),
+        *_PERSON,
+        Column("artist_keys", pa.list_(pa.int32()), "Hashes of the artists heard, sorted"),
+        Column("song_keys", pa.list_(pa.int32()), "Hashes of the songs heard, sorted"),
+    ),
+    key=("user_id", "day"),
+)
+
+FEATURE_TABLE = Table(
+    "feature_table",
+    "A row a protocol, user and cutoff: features from strictly before it, the label from after it.",
+    _columns(
+        Column(
+            "protocol",
+            STRING,
+            "forecast (the real one) or whole_log (leaking, for comparison)",
+            nullable=False,
+            allowed=(FORECAST, WHOLE_LOG),
+        ),
+        _USER_ID,
+        _AS_OF,
+        [Column(f.name, NUMBER, f.meaning, f.unit) for f in FEATURES],
+        Column(
+            "label",
+            BOOLEAN,
+            "Whether the user cancels within the horizon; null where the log ends before it does",
+        ),
+    ),
+    key=("protocol", "user_id", "as_of"),
+)
+
+_PROTOCOL = FEATURE_TABLE["protocol"]
+_ESTIMATE = Column(
+    "estimate",
+    STRING,
+    "How the rows were held back: temporal (the last cutoff) or grouped (users, in folds)",
+    nullable=False,
+    allowed=("temporal", "grouped"),
+)
+_MODEL = Column("model", STRING, "The model, or the baseline", nullable=False)
+
+
+def _share(name: str, meaning: str, *, nullable: bool = False) -> Column:
+    return Column(name, NUMBER, meaning, nullable=nullable, minimum=0, maximum=1)
+
+
+TRAINED_MODEL = Table(
+    "trained_model",
+    "A row a candidate, fitted on every labelled row of the forecast protocol; one is chosen. The "
+    "model itself is data, never code.",
+    _columns(
+        _MODEL,
+        Column("chosen", BOOLEAN, "Whether it scores the users", nullable=False),
+        _share("pr_auc", "PR AUC out of fold on the training rows, by which it was chosen"),
+        _share("threshold", "Probability from which a user is flagged: best F1 out of fold"),
+        _share("balanced_threshold", "The same for balanced accuracy"),
+        Column("features", pa.list_(STRING), "What the model looks at, in order", nullable=False),
+        Column("artifact", BINARY, "The fitted model, in an open format", nullable=False),
+        Column("sha256", STRING, "Checksum of the artifact", nullable=False),
+        Column("rows", INTEGER, "Rows it learned from", nullable=False, minimum=1),
+        Column("positives", INTEGER, "Rows of users who churned", nullable=False, minimum=1),
+        Column("churned_users", INTEGER, "Users who churned", nullable=False, minimum=1),
+        Column("horizon_days", INTEGER, "How far ahead it looks", "days", nullable=False),
+        Column("feature_table_version", INTEGER, "Version of the table that it saw", minimum=0),
+        Column("libraries", STRING, "Versions of the libraries that fitted it, as JSON"),
+    ),
+    key=("model",),
+)
+
+EVALUATION_PREDICTIONS = Table(
+    "evaluation_predictions",
+    "What each model said of rows that it had not seen, when it was chosen, fitted and given its "
+    "threshold without them.",
+    _columns(
+        _PROTOCOL,
+        _ESTIMATE,
+        _MODEL,
+        Column("candidate", STRING, "The model that the training rows chose"),
+        Column("repeat", INTEGER, "Which drawing of the folds", nullable=False, minimum=0),
+        Column("fold", INTEGER, "Which fold was held back", nullable=False, minimum=0),
+        _USER_ID,
+        _AS_OF,
+        Column("label", BOOLEAN, "What happened", nullable=False),
+        _share("probability", "What the model said"),
+        _share("threshold", "The model's threshold for best F1, from its training rows"),
+        _share("balanced_threshold", "The same for balanced accuracy"),
+    ),
+    key=("protocol", "estimate", "model", "repeat", "user_id", "as_of"),
+)
+
+EVALUATION_METRICS = Table(
+    "evaluation_metrics",
+    "What the models are worth: a row a protocol, estimate, model and metric. The whole_log "
+    "protocol leaks and is there for comparison only.",
+    _columns(
+        _PROTOCOL,
+        _ESTIMATE,
+        _MODEL,
+        Column("metric", STRING, "The metric", nullable=False),
+        Column("value", NUMBER, "Its value"),
+        Column("ci_low", NUMBER, "Lower end of the 95 % interval, by bootstrap over users"),
+        Column("ci_high", NUMBER, "Upper end of the 95 % interval"),
+        Column("rows", INTEGER, "Rows tested", nullable=False, minimum=1),
+        Column("positives", INTEGER, "Rows of users who churned", nullable=False, minimum=0),
+    ),
+    key=("protocol", "estimate", "model", "metric"),
+)
+
+
+def _described(group: str, users: str) -> list[Column]:
+    return [
+        Column(f"{group}_{name}", NUMBER, f"{words} of {users}")
+        for name, words in (
+            ("mean", "Mean"),
+            ("p25", "Lower quartile"),
+            ("median", "Median"),
+            ("p75", "Upper quartile"),
+        )
+    ]
+
+
+CHURN_FACTORS = Table(
+    "churn_factors",
+    "What goes with churn: a row a feature, by how much it moves the chosen model's risk.",
+    _columns(
+        Column("feature", STRING, "The feature", nullable=False),
+        Column("theme", STRING, "What it is about", nullable=False),
+        Column("meaning", STRING, "What it says", nullable=False),
+        Column("unit", STRING, "Its unit", nullable=False),
+        Column("rank", INTEGER, "1 is the strongest", nullable=False, minimum=1),
+        Column("mean_abs_contribution", NUMBER, "Mean absolute SHAP contribution", minimum=0),
+        _share("share", "Its share of all contributions", nullable=True),
+        Column("direction", INTEGER, "1: more of it, more churn; -1: more of it, less churn"),
+        Column("direction_words", STRING, "The same in words"),
+        _described("churned", "rows of users who churned"),
+        _described("stayed", "rows of users who stayed"),
+    ),
+    key=("feature",),
+)
+
+CHURN_SCORES = Table(
+    "churn_scores",
+    "Every living user's probability to cancel within the horizon, with three reasons.",
+    _columns(
+        _USER_ID,
+        _AS_OF,
+        _share("probability", "Probability to cancel within the horizon"),
+        Column("risk_decile", INTEGER, "10 is the tenth at most risk", minimum=1, maximum=10),
+        Column("level", STRING, "Level at the cutoff", allowed=LEVELS),
+        *(
+            Column(f"reason_{n}", STRING, f"What raises this user's risk, {words}")
+            for n, words in ((1, "most"), (2, "second"), (3, "third"))
+        ),
+    ),
+    key=("user_id",),
+)
+
+TABLES = {
+    table.name: table
+    for table in (
+        RAW_EVENTS,
+        REJECTED_LINES,
+        CLEANED_EVENTS,
+        USER_LABELS,
+        USER_DAYS,
+        FEATURE_TABLE,
+        TRAINED_MODEL,
+        EVALUATION_PREDICTIONS,
+        EVALUATION_METRICS,
+        CHURN_FACTORS,
+        CHURN_SCORES,
+    )
+}

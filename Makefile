@@ -1,0 +1,42 @@
+# Everything works from a fresh clone: a target installs what it needs into .venv first.
+PYTHON ?= python3
+PARTITION ?= mini
+BIN := .venv/bin
+export DAGSTER_HOME := $(CURDIR)/.dagster
+# What Java, Python and Dagster would say about themselves is not news to the user.
+export PYTHONWARNINGS := ignore
+
+.DEFAULT_GOAL := help
+.PHONY: help run test dev bench check lock clean
+
+help: ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+run: .venv/installed ## log to scored users: materialize mini, then print what came out
+	@$(BIN)/python -m sparkify_assets --partition $(PARTITION)
+
+dev: .venv/installed ## Dagster's UI on 127.0.0.1:3000
+	@$(BIN)/dagster dev --host 127.0.0.1 --port 3000
+
+test: .venv/installed-dev ## the tests
+	@$(BIN)/python -m pytest
+
+bench: .venv/installed-dev ## the benchmark tables
+	@$(BIN)/python -m benchmarks
+
+check: .venv/installed-dev ## style, types and definitions
+	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/dagster definitions validate
+
+lock: .venv/installed-dev ## write the versions that are installed now to requirements.lock
+	@$(BIN)/pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools > requirements.lock
+
+clean: ## remove what was installed and computed
+	rm -rf .venv lake .dagster/storage .dagster/history .dagster/schedules .dagster/logs
+
+.venv/installed: pyproject.toml requirements.lock
+	@sh .ci/install "$(PYTHON)" .
+	@touch $@
+
+.venv/installed-dev: pyproject.toml requirements.lock
+	@sh .ci/install "$(PYTHON)" '.[dev]'
+	@touch $@ .venv/installed

@@ -1,0 +1,87 @@
+"""From the event log to clean events."""
+
+import uuid
+
+import dagster as dg
+from dagster_pyspark import LazyPySparkResource
+from pyspark.sql import DataFrame
+
+from sparkify_assets.assets.declaring import DATA_ENGINEERING, SPARK_POOL, described, explained
+from sparkify_assets.datasets import PARTITIONS, SourceConfig, dataset
+from sparkify_assets.events import clean, log
+from sparkify_assets.events import ingest as ingesting
+from sparkify_assets.resources.io_manager import LakeResource
+from sparkify_assets.tables import Rows
+
+_GROUP = "events"
+_BYTES_A_PART = 32 * 2**20
+_USERS_IN_PROCESS = 1_000
+
+
+@dg.multi_asset(
+    name="ingest",
+    outs={
+        name: dg.AssetOut(
+            **described(name, group=_GROUP, kinds={"spark", "polars"}, owner=DATA_ENGINEERING)
+        )
+        for name in ("raw_events", "rejected_lines")
+    },
+    partitions_def=PARTITIONS,
+    pool=SPARK_POOL,
+)
+@explained
+def ingest(
+    context: dg.AssetExecutionContext,
+    config: SourceConfig,
+    lake: LakeResource,
+    pyspark: LazyPySparkResource,
+) -> tuple[Rows, Rows]:
+    chosen = dataset(context.partition_key)
+    source = config.source or chosen.source
+    folder = lake.log_folder(chosen.name)
+    if source:
+        found = log.given_log(source, variable=chosen.source_variable, folder=folder)
+    else:
+        found = log.simulated_log(
+            chosen.name,
+            users=chosen.users,
+            days=chosen.days,
+            seed=chosen.seed,
+            folder=folder,
+            # A small log is simulated before Spark would have distributed it.
+            spark=pyspark.spark_session if chosen.users > _USERS_IN_PROCESS else None,
+        )
+    report = ingesting.ingest(
+        pyspark.spark_session,
+        found.files,
+        events_folder=lake.lake.new_parts(chosen.name, "raw_events"),
+        rejected_folder=lake.lake.new_parts(chosen.name, "rejected_lines"),
+    )
+    said = {
+        # Ties the two tables to one reading of the log.
+        "ingest_id": uuid.uuid4().hex,
+        "source": found.source,
+        "simulated": found.simulated,
+        "lines": report.lines,
+        "bytes": report.bytes_read,
+        "max_rejected_share": config.max_rejected_share,
+    }
+    for name in ("raw_events", "rejected_lines"):
+        context.add_output_metadata(
+            {"source": found.source, "simulated": found.simulated, "lines": report.lines}, name
+        )
+    return Rows(report.events, said), Rows(report.rejected, said)
+
+
+@dg.asset(
+    **described("cleaned_events", group=_GROUP, kinds={"spark"}, owner=DATA_ENGINEERING),
+    partitions_def=PARTITIONS,
+    pool=SPARK_POOL,
+)
+@explained
+def cleaned_events(
+    context: dg.AssetExecutionContext, lake: LakeResource, raw_events: DataFrame
+) -> DataFrame:
+    size = lake.lake.version(context.partition_key, "raw_events").size
+    cores = raw_events.sparkSession.sparkContext.defaultParallelism
+    return clean.clean(raw_events, partitions=max(cores, -(-size // _BYTES_A_PART)))

@@ -1,0 +1,110 @@
+"""From clean events to a row a user, a user's day, and a user at a cutoff."""
+
+from datetime import date
+
+import dagster as dg
+import polars as pl
+from dagster_pyspark import LazyPySparkResource
+
+from sparkify_assets.assets.declaring import DATA_ENGINEERING, SPARK_POOL, described, explained
+from sparkify_assets.churn import cutoffs, days, features, labels
+from sparkify_assets.datasets import PARTITIONS, ForecastConfig
+from sparkify_assets.resources.io_manager import LakeResource
+from sparkify_assets.resources.lake import Version, write_part
+from sparkify_assets.tables import FEATURE_TABLE, USER_DAYS, USER_LABELS, PartFile, Rows
+
+_GROUP = "users"
+
+
+@dg.multi_asset(
+    name="users_and_days",
+    outs={
+        name: dg.AssetOut(
+            **described(name, group=_GROUP, kinds={"spark", "polars"}, owner=DATA_ENGINEERING)
+        )
+        for name in ("user_labels", "user_days")
+    },
+    partitions_def=PARTITIONS,
+    pool=SPARK_POOL,
+)
+@explained
+def users_and_days(
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    pyspark: LazyPySparkResource,
+    cleaned_events: Version,
+) -> tuple[Rows, Rows]:
+    dataset = context.partition_key
+    labels_folder = lake.lake.new_parts(dataset, "user_labels")
+    days_folder = lake.lake.new_parts(dataset, "user_days")
+
+    def read_once(events: pl.DataFrame) -> tuple[PartFile, PartFile]:
+        ordered = days.in_order(events)
+        return (
+            write_part(labels_folder, USER_LABELS, labels.user_labels(ordered)),
+            write_part(days_folder, USER_DAYS, days.user_days(ordered)),
+        )
+
+    parts = lake.lake.over_parts(
+        pyspark.spark_session, dataset, "cleaned_events", read_once, days.EVENT_COLUMNS
+    )
+    said = {"cleaned_events": cleaned_events.number}
+    return Rows([p[0] for p in parts], said), Rows([p[1] for p in parts], said)
+
+
+@dg.asset(
+    **described("feature_table", group=_GROUP, kinds={"spark", "polars"}, owner=DATA_ENGINEERING),
+    partitions_def=PARTITIONS,
+    pool=SPARK_POOL,
+)
+@explained
+def feature_table(
+    context: dg.AssetExecutionContext,
+    config: ForecastConfig,
+    lake: LakeResource,
+    pyspark: LazyPySparkResource,
+    user_labels: pl.DataFrame,
+    user_days: Version,
+) -> Rows:
+    dataset = context.partition_key
+    spark = pyspark.spark_session
+    log = cutoffs.span(
+        user_labels["first_event_at"].min(),  # type: ignore[arg-type]
+        user_labels["last_event_at"].max(),  # type: ignore[arg-type]
+    )
+    times = cutoffs.forecast_cutoffs(
+        log,
+        horizon_days=config.horizon_days,
+        every_days=config.cutoff_every_days,
+        first_day=config.first_cutoff_day,
+    )
+    rows = pl.concat(
+        [
+            cutoffs.forecast_rows(user_labels, times, log, horizon_days=config.horizon_days),
+            cutoffs.whole_log_rows(user_labels, log),
+        ]
+    )
+    usual = features.population_rates(
+        lake.lake.over_parts(spark, dataset, "user_days", features.population_totals),
+        rows["as_of"].unique().to_list(),
+        log.start,
+    )
+    folder = lake.lake.new_parts(dataset, "feature_table")
+
+    def write_features(of_days: pl.DataFrame) -> PartFile:
+        return write_part(folder, FEATURE_TABLE, features.features(of_days, rows, usual, log.start))
+
+    parts = lake.lake.over_parts(spark, dataset, "user_days", write_features)
+    said = {
+        "user_days": user_days.number,
+        "horizon_days": config.horizon_days,
+        "cutoffs": [_iso(time) for time in times],
+        "log_start": _iso(log.start),
+        "log_end": _iso(log.end),
+    }
+    context.add_output_metadata({"cutoffs": said["cutoffs"], "log": f"{log.start} to {log.end}"})
+    return Rows(parts, said)
+
+
+def _iso(day: date) -> str:
+    return day.isoformat()

@@ -1,0 +1,349 @@
+"""The procedure that makes a model, and what that procedure is worth on rows it never saw.
+
+Belongs here: choosing the model and its threshold on training rows, training on all of them, and
+running the same procedure inside outer folds to get honest predictions.
+Does not belong here: how a model is fitted (`models.py`) and what predictions are worth
+(`metrics.py`).
+
+The procedure: fit the candidates; choose the one with the best PR AUC over out-of-fold predictions
+by user; choose the threshold with the best F1 of the churned class on those same predictions; fit
+again on all training rows. Evaluation repeats all of it inside each outer fold, so neither the
+choice nor the threshold has seen the rows it is tested on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sparkify_assets.churn import metrics, models, splits
+from sparkify_assets.churn.models import Model
+from sparkify_assets.errors import NotEnoughDataError, SparkifyError
+
+MIN_CHURNED_USERS = 10
+CHOSEN = "chosen"
+PREDICTION_COLUMNS = [
+    "protocol",
+    "estimate",
+    "model",
+    "candidate",
+    "repeat",
+    "fold",
+    "user_id",
+    "as_of",
+    "label",
+    "probability",
+    "threshold",
+    "balanced_threshold",
+]
+
+TRAINED_COLUMNS = [
+    "model",
+    "chosen",
+    "pr_auc",
+    "threshold",
+    "balanced_threshold",
+    "features",
+    "rows",
+    "positives",
+    "churned_users",
+    "artifact",
+    "sha256",
+]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What out-of-fold predictions of training rows decide, for each model by name."""
+
+    chosen: str
+    pr_auc: dict[str, float]
+    threshold: dict[str, float]  # flag if probability >= threshold: best F1 of the churned class
+    balanced_threshold: dict[str, float]  # best balanced accuracy
+
+
+@dataclass(frozen=True)
+class Trained:
+    """All candidates, fitted on all rows, and the choice among them."""
+
+    models: dict[str, Model]
+    choice: Choice
+    rows: int
+    positives: int
+    churned_users: int
+
+    @property
+    def model(self) -> Model:
+        return self.models[self.choice.chosen]
+
+    @property
+    def threshold(self) -> float:
+        return self.choice.threshold[self.choice.chosen]
+
+    def to_rows(self) -> pd.DataFrame:
+        """A row a candidate with TRAINED_COLUMNS, the chosen one first; no pickle in it."""
+        names = sorted(self.models, key=lambda name: name != self.choice.chosen)
+        artifacts = [self.models[name].save() for name in names]
+        return pd.DataFrame(
+            {
+                "model": names,
+                "chosen": [name == self.choice.chosen for name in names],
+                "pr_auc": [self.choice.pr_auc[name] for name in names],
+                "threshold": [self.choice.threshold[name] for name in names],
+                "balanced_threshold": [self.choice.balanced_threshold[name] for name in names],
+                "features": [list(self.models[name].features) for name in names],
+                "rows": self.rows,
+                "positives": self.positives,
+                "churned_users": self.churned_users,
+                "artifact": artifacts,
+                "sha256": [hashlib.sha256(artifact).hexdigest() for artifact in artifacts],
+            }
+        )[TRAINED_COLUMNS]
+
+
+def chosen_model(rows: pd.DataFrame) -> Model:
+    """The chosen model out of `Trained.to_rows`; SparkifyError if its bytes were altered."""
+    row = rows[rows["chosen"].astype(bool)].iloc[0]
+    found = hashlib.sha256(row["artifact"]).hexdigest()
+    if found != row["sha256"]:
+        raise SparkifyError(
+            f"The stored model {row['model']} was altered: its checksum is {found[:12]}..., "
+            f"recorded was {row['sha256'][:12]}.... Train it again or go back to the last version."
+        )
+    return models.load(row["artifact"])
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions for rows that the model did not see, and why an estimate is missing."""
+
+    predictions: pd.DataFrame  # PREDICTION_COLUMNS
+    left_out: dict[str, str]  # estimate -> reason
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Labelled rows in a fixed order, their features as a matrix, and what to fit on them."""
+
+    frame: pd.DataFrame  # user_id, as_of, label (bool)
+    x: np.ndarray
+    features: tuple[str, ...]
+    candidates: tuple[str, ...]
+    baselines: Mapping[str, Sequence[str]]
+
+    @property
+    def label(self) -> np.ndarray:
+        return self.frame["label"].to_numpy()
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.candidates, *self.baselines]
+
+    def where(self, mask: np.ndarray) -> _Rows:
+        return replace(self, frame=self.frame[mask].reset_index(drop=True), x=self.x[mask])
+
+    def fit(self, seed: int) -> dict[str, Model]:
+        return models.fit_all(self.names, self.x, self.label, self.features, seed, self.baselines)
+
+    def predict(self, fitted: Mapping[str, Model]) -> np.ndarray:
+        """Probabilities, (models, rows)."""
+        result = np.empty((len(fitted), len(self.x)))
+        for number, model in enumerate(fitted.values()):
+            columns = [self.features.index(name) for name in model.features]
+            x = self.x if model.features == self.features else self.x[:, columns]
+            result[number] = model.predict_matrix(x) if len(x) else np.empty(0)
+        return result
+
+
+def train(
+    frame: Any,
+    features: Sequence[str],
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    candidates: Sequence[str] = models.CANDIDATES,
+    jobs: int = -1,
+) -> Trained:
+    """Run the procedure on all rows of a feature table (pandas or Polars) that have a label.
+
+    `jobs` fits run side by side (-1: one a core). Raises NotEnoughDataError for fewer than
+    MIN_CHURNED_USERS churned users, SparkifyError for features that cannot be used.
+    """
+    rows = _labelled(frame, features, candidates, {})
+    check_enough(rows.frame)
+    fitted, choice = _train(rows, folds, seed, jobs)
+    return Trained(
+        models=fitted,
+        choice=choice,
+        rows=len(rows.frame),
+        positives=int(rows.label.sum()),
+        churned_users=int(splits.churned_by_user(rows.frame).sum()),
+    )
+
+
+def evaluate(
+    frame: Any,
+    features: Sequence[str],
+    protocol: str,
+    *,
+    horizon_days: int | None = None,
+    folds: int = 5,
+    repeats: int = 1,
+    seed: int = 0,
+    candidates: Sequence[str] = models.CANDIDATES,
+    baselines: Mapping[str, Sequence[str]] = models.BASELINES,
+    jobs: int = -1,
+) -> Evaluation:
+    """Predictions for every labelled row by models that did not learn from it.
+
+    Estimate "grouped" pools all cutoffs in folds by user, `repeats` times. With `horizon_days`
+    (the forecast protocol) there is "temporal" too: trained on the cutoffs known by the last one,
+    tested on that. Where that is impossible `left_out` says why. `model` names each candidate,
+    each baseline and "chosen", whose `candidate` says which one the training rows chose.
+    Errors as in `train`.
+    """
+    rows = _labelled(frame, features, candidates, baselines)
+    check_enough(rows.frame)
+    found = [
+        _grouped(rows, folds, seed + repeat, jobs).assign(estimate="grouped", repeat=repeat)
+        for repeat in range(repeats)
+    ]
+    left_out = {}
+    if horizon_days is not None:
+        try:
+            temporal = _temporal(rows, horizon_days, folds, seed, jobs)
+            found.append(temporal.assign(estimate="temporal", repeat=0, fold=0))
+        except NotEnoughDataError as error:
+            left_out["temporal"] = f"No estimate by time: {error}"
+    predictions = pd.concat(found, ignore_index=True).assign(protocol=protocol)
+    return Evaluation(predictions[PREDICTION_COLUMNS], left_out)
+
+
+def check_enough(frame: pd.DataFrame) -> None:
+    """Raise NotEnoughDataError where churned or staying users are too few to train and test."""
+    churned = splits.churned_by_user(frame)
+    for count, what in ((int(churned.sum()), "churned"), (int((~churned).sum()), "stayed")):
+        if count < MIN_CHURNED_USERS:
+            raise NotEnoughDataError(
+                f"{count} users {what}; at least {MIN_CHURNED_USERS} are needed to train and test "
+                f"a model (of {len(churned)} users whose outcome is known)."
+            )
+
+
+def _labelled(
+    frame: Any,
+    features: Sequence[str],
+    candidates: Sequence[str],
+    baselines: Mapping[str, Sequence[str]],
+) -> _Rows:
+    """Rows whose outcome is known, sorted, so that the order they came in changes nothing."""
+    if not isinstance(frame, pd.DataFrame):
+        frame = frame.to_pandas()
+    known = frame[frame["label"].notna()].sort_values(["user_id", "as_of"], kind="stable")
+    x = models.as_matrix(known, features)
+    keys = known[["user_id", "as_of", "label"]].astype({"label": bool}).reset_index(drop=True)
+    return _Rows(keys, x, tuple(features), tuple(candidates), dict(baselines))
+
+
+def _choose(rows: _Rows, probability: np.ndarray) -> Choice:
+    """From out-of-fold probabilities (models, rows) of training rows."""
+    by_name = dict(zip(rows.names, probability, strict=True))
+    pr_auc = {name: metrics.pr_auc(rows.label, p) for name, p in by_name.items()}
+    return Choice(
+        chosen=max(rows.candidates, key=lambda name: pr_auc[name]),
+        pr_auc=pr_auc,
+        threshold={n: metrics.best_threshold(rows.label, p) for n, p in by_name.items()},
+        balanced_threshold={
+            n: metrics.best_threshold(rows.label, p, "balanced_accuracy")
+            for n, p in by_name.items()
+        },
+    )
+
+
+def _predictions(rows: _Rows, probability: np.ndarray, choice: Choice) -> pd.DataFrame:
+    """The long frame for tested rows: each model and, last, the chosen one."""
+    by_name = dict(zip(rows.names, probability, strict=True))
+    candidate_of = {**{name: name for name in rows.names}, CHOSEN: choice.chosen}
+    return pd.concat(
+        [
+            rows.frame.assign(
+                model=model,
+                candidate=candidate,
+                probability=by_name[candidate],
+                threshold=choice.threshold[candidate],
+                balanced_threshold=choice.balanced_threshold[candidate],
+            )
+            for model, candidate in candidate_of.items()
+        ],
+        ignore_index=True,
+    )
+
+
+def _fit_without(
+    rows: _Rows, fold: np.ndarray, left_out: Sequence[tuple[int, ...]], seed: int, jobs: int
+) -> list[tuple[dict[str, Model], np.ndarray]]:
+    """For each set of folds: models fitted without it, and their probabilities for its rows."""
+    from sklearn.utils.parallel import Parallel, delayed
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    def one(out: tuple[int, ...]) -> tuple[dict[str, Model], np.ndarray]:
+        held_out = np.isin(fold, out)
+        splits.check_users_apart(rows.frame, ~held_out, held_out)
+        fitted = rows.where(~held_out).fit(seed)
+        return fitted, rows.where(held_out).predict(fitted)
+
+    # Threads: the fits release Python's lock and share the rows. Each is to use one core.
+    with threadpool_limits(1):
+        return Parallel(n_jobs=jobs, prefer="threads")(delayed(one)(out) for out in left_out)
+
+
+def _train(rows: _Rows, folds: int, seed: int, jobs: int) -> tuple[dict[str, Model], Choice]:
+    fold = splits.user_folds(rows.frame, folds, seed)
+    left_out = [(), *((number,) for number in range(folds))]
+    (fitted, _), *held_out = _fit_without(rows, fold, left_out, seed, jobs)
+    probability = np.empty((len(rows.names), len(fold)))
+    for number, (_, predicted) in enumerate(held_out):
+        probability[:, fold == number] = predicted
+    return fitted, _choose(rows, probability)
+
+
+def _grouped(rows: _Rows, folds: int, seed: int, jobs: int) -> pd.DataFrame:
+    """Nested cross-validation in which the inner folds of an outer fold are the other outer folds.
+
+    A model that saw neither fold i nor fold j serves twice: it predicts fold j when i is the outer
+    fold, and fold i when j is. So K folds take K (K + 1) / 2 fits instead of K squared.
+    """
+    fold = splits.user_folds(rows.frame, folds, seed)
+    left_out = [c for size in (1, 2) for c in combinations(range(folds), size)]
+    # [outer, model, row]: by a model that saw neither the outer fold nor the row's own.
+    probability = np.empty((folds, len(rows.names), len(fold)))
+    held_out = _fit_without(rows, fold, left_out, seed, jobs)
+    for out, (_, predicted) in zip(left_out, held_out, strict=True):
+        fold_of_predicted = fold[np.isin(fold, out)]
+        for outer, inner in {(out[0], out[-1]), (out[-1], out[0])}:
+            probability[outer][:, fold == inner] = predicted[:, fold_of_predicted == inner]
+    parts = []
+    for outer in range(folds):
+        test = fold == outer
+        choice = _choose(rows.where(~test), probability[outer][:, ~test])
+        tested = _predictions(rows.where(test), probability[outer][:, test], choice)
+        parts.append(tested.assign(fold=outer))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _temporal(rows: _Rows, horizon_days: int, folds: int, seed: int, jobs: int) -> pd.DataFrame:
+    train_mask, test_mask = splits.temporal_split(rows.frame, horizon_days)
+    learned, tested = rows.where(train_mask), rows.where(test_mask)
+    check_enough(learned.frame)
+    if tested.label.all() or not tested.label.any():
+        raise NotEnoughDataError(
+            f"all {len(tested.label)} users at the last cutoff have the same outcome."
+        )
+    fitted, choice = _train(learned, folds, seed, jobs)
+    return _predictions(tested, tested.predict(fitted), choice)

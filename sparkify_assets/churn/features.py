@@ -1,0 +1,465 @@
+"""What is known of a user just before a cutoff: the features, each defined once.
+
+Belongs here: every feature's name, theme, unit, meaning and computation, from `user_days` rows that
+lie strictly before the cutoff.
+Does not belong here: the cutoffs and labels (`cutoffs.py`), and anything learned from labels.
+
+Rates of users with little history are shrunk towards the population's rate before the same cutoff:
+(count + strength * population rate) / (exposure + strength).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+
+from sparkify_assets.churn.days import DAY_PARTS, PAGES
+
+# Days back from the cutoff; None is everything before it.
+WINDOWS: dict[str, int | None] = {"1d": 1, "3d": 3, "7d": 7, "14d": 14, "30d": 30, "lifetime": None}
+
+# Column of user_days -> words for people.
+ACTIVITY = {
+    "events": "events",
+    "songs": "songs",
+    "sessions": "sessions",
+    "listening_hours": "hours of music",
+    "active_days": "active days",
+}
+TRENDS = (("1d", "7d"), ("3d", "14d"), ("7d", "30d"), ("14d", "lifetime"))
+RECENT = "14d"
+RECENT_PAGES = (
+    "thumbs_up",
+    "thumbs_down",
+    "roll_advert",
+    "downgrade",
+    "settings",
+    "error",
+    "help",
+    "upgrade",
+)
+OS_FAMILIES = {"windows": "Windows", "mac": "Mac OS X", "linux": "Linux", "ios": "iOS"}
+BROWSERS = {"chrome": "Chrome", "firefox": "Firefox", "safari": "Safari", "ie": "IE"}
+
+# How much of the population's behaviour is mixed into a user's: as if that many more songs,
+# sessions or days had been seen.
+SONG_STRENGTH = 50.0
+SESSION_STRENGTH = 3.0
+DAY_STRENGTH = 7.0
+
+# The United States' census regions, by postal code (United States Census Bureau).
+REGIONS = {
+    "northeast": "CT ME MA NH RI VT NJ NY PA",
+    "midwest": "IL IN MI OH WI IA KS MN MO NE ND SD",
+    "south": "DE FL GA MD NC SC VA DC WV AL KY MS TN AR LA OK TX",
+    "west": "AZ CO ID MT NV NM UT WY AK CA HI OR WA",
+}
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A column of the feature table. `value` is an expression over the summed-up days."""
+
+    name: str
+    theme: str
+    meaning: str
+    unit: str
+    value: pl.Expr
+
+
+def _total(column: str, window: str = "lifetime") -> pl.Expr:
+    return pl.col(f"{column}__{window}")
+
+
+def _population(column: str) -> pl.Expr:
+    return pl.col(f"population__{column}")
+
+
+def _days_in(window: str) -> pl.Expr:
+    """Days of the window in which the user could have been seen, at least one."""
+    length = WINDOWS[window]
+    seen = pl.col("exposure_days")
+    return seen if length is None else pl.min_horizontal(seen, pl.lit(length))
+
+
+def _per_day(column: str, window: str) -> pl.Expr:
+    return _total(column, window) / _days_in(window)
+
+
+def _shrunk(count: pl.Expr, exposure: pl.Expr, population: pl.Expr, strength: float) -> pl.Expr:
+    return (count + strength * population) / (exposure + strength)
+
+
+def _spoken(column: str) -> str:
+    return column.replace("_", " ")
+
+
+def _activity() -> Iterator[Feature]:
+    for column, words in ACTIVITY.items():
+        for window, length in WINDOWS.items():
+            over = "over the whole history" if length is None else f"last {window[:-1]} days"
+            yield Feature(
+                f"{column}_per_day_{window}",
+                "activity",
+                f"{words} per day, {over.replace('last 1 days', 'last day')}",
+                f"{words}/day",
+                _per_day(column, window),
+            )
+
+
+def _trends() -> Iterator[Feature]:
+    for column in ("songs", "sessions"):
+        for short, long in TRENDS:
+            # One typical day's worth keeps the ratio finite and calm for the quiet.
+            calm = _population(f"{column}_per_day")
+            ratio = (_total(column, short) + calm) / (_days_in(short) + 1)
+            base = (_total(column, long) + calm) / (_days_in(long) + 1)
+            than = "the whole history" if long == "lifetime" else f"the last {long[:-1]} days"
+            yield Feature(
+                f"{column}_trend_{short}_{long}",
+                "trend",
+                f"{column} per day in the last {short[:-1]} days against {than}",
+                "log ratio",
+                (ratio / base).log(),
+            )
+
+
+def _pages() -> Iterator[Feature]:
+    for page in PAGES:
+        rate = _population(f"{page}_per_song")
+        yield Feature(
+            f"{page}_per_100_songs",
+            "pages",
+            f"{_spoken(page)} per 100 songs",
+            "per 100 songs",
+            100 * _shrunk(_total(page), _total("songs"), rate, SONG_STRENGTH),
+        )
+        yield Feature(
+            f"{page}_per_session",
+            "pages",
+            f"{_spoken(page)} per session",
+            "per session",
+            _shrunk(
+                _total(page),
+                _total("sessions"),
+                _population(f"{page}_per_session"),
+                SESSION_STRENGTH,
+            ),
+        )
+    for page in RECENT_PAGES:
+        yield Feature(
+            f"{page}_per_100_songs_{RECENT}",
+            "pages",
+            f"{_spoken(page)} per 100 songs, last {RECENT[:-1]} days",
+            "per 100 songs",
+            100
+            * _shrunk(
+                _total(page, RECENT),
+                _total("songs", RECENT),
+                _population(f"{page}_per_song"),
+                SONG_STRENGTH,
+            ),
+        )
+
+
+def _sessions() -> Iterator[Feature]:
+    session_rate = _shrunk(
+        _total("sessions"),
+        pl.col("exposure_days"),
+        _population("sessions_per_day"),
+        DAY_STRENGTH,
+    )
+    gap = _shrunk(
+        _total("gap_seconds"),
+        _total("gaps"),
+        _population("gap_seconds_per_gap"),
+        SESSION_STRENGTH,
+    )
+    quiet = pl.col("seconds_since_last_event")
+    yield Feature(
+        "sessions_per_day", "sessions", "sessions per day, steadied", "sessions/day", session_rate
+    )
+    yield Feature("gap_days", "sessions", "mean gap between sessions", "days", gap / 86_400)
+    yield Feature(
+        "days_since_last_event", "sessions", "time since the last event", "days", quiet / 86_400
+    )
+    yield Feature(
+        "quiet_for_gaps",
+        "sessions",
+        "time since the last event, in the user's usual gaps",
+        "gaps",
+        quiet / gap.clip(lower_bound=1.0),
+    )
+    for column, words, unit, scale in (
+        ("songs", "songs per session", "songs", 1.0),
+        ("events", "events per session", "events", 1.0),
+        ("session_seconds", "length of a session", "hours", 3_600.0),
+    ):
+        name = "hours_per_session" if column == "session_seconds" else f"{column}_per_session"
+        mean = _shrunk(
+            _total(column),
+            _total("sessions"),
+            _population(f"{column}_per_session"),
+            SESSION_STRENGTH,
+        )
+        yield Feature(name, "sessions", words, unit, mean / scale)
+
+
+def _level() -> Iterator[Feature]:
+    yield Feature("is_paid", "level", "on the paid level", "0 or 1", _is("level", "paid"))
+    yield Feature(
+        "days_at_level",
+        "level",
+        "time at the present level, as far as seen",
+        "days",
+        pl.col("seconds_at_level") / 86_400,
+    )
+    yield Feature("upgrades", "level", "upgrades so far", "upgrades", _total("submit_upgrade"))
+    yield Feature(
+        "downgrades", "level", "downgrades so far", "downgrades", _total("submit_downgrade")
+    )
+    yield Feature(
+        "paid_share",
+        "level",
+        "share of events on the paid level",
+        "share",
+        _total("paid_events") / _total("events"),
+    )
+
+
+def _variety() -> Iterator[Feature]:
+    for kind in ("artists", "songs"):
+        yield Feature(
+            f"distinct_{kind}",
+            "variety",
+            f"different {kind} heard",
+            kind,
+            pl.col(f"distinct_{kind}").cast(pl.Float64),
+        )
+        yield Feature(
+            f"distinct_{kind}_share",
+            "variety",
+            f"different {kind} for each song played",
+            "share",
+            pl.col(f"distinct_{kind}") / _total("songs").clip(lower_bound=1),
+        )
+    yield Feature(
+        "song_seconds",
+        "variety",
+        "mean length of the songs played",
+        "seconds",
+        _shrunk(
+            _total("listening_hours") * 3_600,
+            _total("songs"),
+            _population("listening_hours_per_song") * 3_600,
+            SONG_STRENGTH,
+        ),
+    )
+
+
+def _account() -> Iterator[Feature]:
+    yield Feature(
+        "account_age_days",
+        "account",
+        "time since registration",
+        "days",
+        pl.col("seconds_since_registration") / 86_400,
+    )
+    yield Feature(
+        "history_days",
+        "account",
+        "time since the first event in the log",
+        "days",
+        pl.col("history_days").cast(pl.Float64),
+    )
+    yield Feature(
+        "exposure_days",
+        "account",
+        "time in which the user could have been seen",
+        "days",
+        pl.col("exposure_days").cast(pl.Float64),
+    )
+
+
+def _time_of_day() -> Iterator[Feature]:
+    for part, (first, last) in DAY_PARTS.items():
+        yield Feature(
+            f"{part}_share",
+            "time of day",
+            f"share of events from {first} to {last} h UTC",
+            "share",
+            _total(part) / _total("events"),
+        )
+    yield Feature(
+        "weekend_share",
+        "time of day",
+        "share of events on Saturday and Sunday",
+        "share",
+        _total("weekend_events") / _total("events"),
+    )
+
+
+def _person() -> Iterator[Feature]:
+    yield Feature("is_female", "person", "female", "0 or 1", _is("gender", "F"))
+    for region, states in REGIONS.items():
+        yield Feature(
+            f"in_{region}",
+            "person",
+            f"lives in the {region.title()}",
+            "0 or 1",
+            pl.col("state").is_in(states.split()).cast(pl.Float64),
+        )
+    for name, family in OS_FAMILIES.items():
+        yield Feature(f"on_{name}", "device", f"uses {family}", "0 or 1", _is("os", family))
+    for name, family in BROWSERS.items():
+        yield Feature(
+            f"with_{name}",
+            "device",
+            f"uses the browser {family}",
+            "0 or 1",
+            pl.col("browser").str.contains(f"(^|Mobile ){family}").cast(pl.Float64),
+        )
+
+
+def _is(column: str, value: str) -> pl.Expr:
+    return (pl.col(column) == value).cast(pl.Float64)
+
+
+FEATURES: tuple[Feature, ...] = (
+    *_activity(),
+    *_trends(),
+    *_pages(),
+    *_sessions(),
+    *_level(),
+    *_variety(),
+    *_account(),
+    *_time_of_day(),
+    *_person(),
+)
+FEATURE_NAMES = [feature.name for feature in FEATURES]
+
+_SUMMED = (
+    *ACTIVITY,
+    *PAGES,
+    *DAY_PARTS,
+    "paid_events",
+    "weekend_events",
+    "session_seconds",
+    "gap_seconds",
+    "gaps",
+)
+_WINDOWED = (*ACTIVITY, *RECENT_PAGES)
+
+
+def _measured(days: pl.DataFrame) -> pl.DataFrame:
+    """Days with the sums under their features' names."""
+    return days.with_columns(
+        listening_hours=pl.col("listening_seconds") / 3_600,
+        active_days=pl.lit(1, pl.Int64),
+        weekend_events=pl.when(pl.col("day").dt.weekday() >= 6).then("events").otherwise(0),
+    )
+
+
+def population_totals(days: pl.DataFrame) -> pl.DataFrame:
+    """Sums of everybody's days, a row a day; additive over any split of the users.
+
+    Returns day, `new_users` (those whose first day it is) and every summed column.
+    """
+    first = (pl.col("day") == pl.col("day").min().over("user_id")).alias("new_users")
+    return (
+        _measured(days)
+        .with_columns(first)
+        .group_by("day")
+        .agg(pl.col("new_users", *_SUMMED).sum().cast(pl.Float64))
+    )
+
+
+def population_rates(
+    totals: Sequence[pl.DataFrame], cutoffs: Sequence[date], log_start: date
+) -> pl.DataFrame:
+    """What is usual before each cutoff: a row a cutoff, as_of and `population__...` columns.
+
+    totals: the results of `population_totals` for disjoint sets of users. Cutoffs that no day
+    precedes are left out.
+    """
+    by_day = pl.concat(totals).group_by("day").agg(pl.all().sum()).sort("day")
+    so_far = by_day.with_columns(pl.exclude("day").cum_sum())
+    at = pl.DataFrame({"as_of": sorted(set(cutoffs))}, schema={"as_of": pl.Date})
+    known = at.join_asof(
+        so_far, left_on="as_of", right_on="day", strategy="backward", allow_exact_matches=False
+    ).drop_nulls("day")
+    exposure = (pl.col("as_of") - pl.lit(log_start)).dt.total_days() * pl.col("new_users")
+
+    def rate(column: str, per: pl.Expr, name: str) -> pl.Expr:
+        return (pl.col(column) / per.clip(lower_bound=1)).alias(f"population__{column}_per_{name}")
+
+    songs, sessions = pl.col("songs"), pl.col("sessions")
+    return known.select(
+        "as_of",
+        *(rate(column, exposure, "day") for column in ("songs", "sessions")),
+        *(rate(page, songs, "song") for page in (*PAGES, "listening_hours")),
+        *(rate(name, sessions, "session") for name in (*PAGES, "songs", "events")),
+        rate("session_seconds", sessions, "session"),
+        rate("gap_seconds", pl.col("gaps"), "gap"),
+    )
+
+
+def features(
+    days: pl.DataFrame, rows: pl.DataFrame, population: pl.DataFrame, log_start: date
+) -> pl.DataFrame:
+    """`rows` with their features: protocol, user_id, as_of, FEATURE_NAMES, label.
+
+    days: `user_days` of whole users. rows: protocol, user_id, as_of, label; those of other users,
+    and those without a day before their cutoff, are left out. population: `population_rates` that
+    holds every as_of of `rows`. log_start: the first day of the log.
+    """
+    key = ["protocol", "user_id", "as_of"]
+    known = (
+        rows.join(_measured(days), on="user_id")
+        .filter(pl.col("day") < pl.col("as_of"))
+        .sort(*key, "day")
+        .with_columns(age=(pl.col("as_of") - pl.col("day")).dt.total_days())
+    )
+    sums = known.group_by(key, maintain_order=True).agg(
+        pl.col("label").first(),
+        *(pl.col(name).sum().alias(f"{name}__lifetime") for name in _SUMMED),
+        *(
+            pl.col(name).filter(pl.col("age") <= length).sum().alias(f"{name}__{window}")
+            for name in _WINDOWED
+            for window, length in WINDOWS.items()
+            if length is not None
+        ),
+        pl.col("day").min().alias("first_day"),
+        pl.col("first_event_at").min(),
+        pl.col("last_event_at").max(),
+        pl.col("level_changed_at").max(),
+        *(
+            pl.col(name).last()
+            for name in ("registered_at", "gender", "state", "os", "browser", "level")
+        ),
+        pl.col("artist_keys").explode().n_unique().alias("distinct_artists"),
+        pl.col("song_keys").explode().n_unique().alias("distinct_songs"),
+    )
+    as_of = pl.col("as_of").cast(pl.Datetime("us", "UTC"))
+
+    def seconds_since(column: pl.Expr) -> pl.Expr:
+        return (as_of - column).dt.total_microseconds() / 1e6
+
+    seen_from = pl.max_horizontal(pl.col("registered_at").dt.date(), pl.lit(log_start))
+    first_seen = pl.min_horizontal(pl.col("first_day"), seen_from)
+    return (
+        sums.join(population, on="as_of", how="left")
+        .with_columns(
+            seconds_since_last_event=seconds_since(pl.col("last_event_at")),
+            seconds_at_level=seconds_since(
+                pl.coalesce(pl.col("level_changed_at"), pl.col("first_event_at"))
+            ),
+            seconds_since_registration=seconds_since(pl.col("registered_at")),
+            history_days=(pl.col("as_of") - pl.col("first_day")).dt.total_days(),
+            exposure_days=(pl.col("as_of") - first_seen).dt.total_days(),
+        )
+        .select(*key, *(f.value.cast(pl.Float64).alias(f.name) for f in FEATURES), "label")
+    )

@@ -1,0 +1,504 @@
+"""The models: how each is fitted, what it says of a row and why, and how it is stored.
+
+Belongs here: the candidates and baselines behind one interface, and their defaults.
+Does not belong here: which rows to learn from (`splits.py`), which model is best and its threshold
+(`evaluation.py`), and words for people (`factors.py`, `scoring.py`).
+
+A stored model is a zip file of `model.json` (kind, feature list, typical values, parameters) and,
+where a library has its own format, its file: XGBoost's UBJSON, skops for scikit-learn. No pickle.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from sparkify_assets.errors import NotEnoughDataError, SparkifyError
+
+if TYPE_CHECKING:
+    import xgboost
+    from sklearn.ensemble import RandomForestClassifier
+
+FORMAT_VERSION = 1
+CANDIDATES = ("logistic_regression", "random_forest", "xgboost", "blend")
+# The features each baseline may see. They are logistic regressions: no feature = the base rate.
+BASELINES: Mapping[str, tuple[str, ...]] = {
+    "prevalence": (),
+    "level_only": ("is_paid",),
+    "sessions_per_day": ("sessions_per_day_lifetime",),
+}
+# The blend is the mean of these in log-odds, so that their contributions still add up.
+BLENDED = ("logistic_regression", "xgboost")
+
+# All that a stored forest holds beyond what skops trusts by itself. A forged tree could point
+# outside its own arrays, so `Forest.restore` checks that none does.
+TRUSTED_TYPES = ["sklearn.tree._tree.Tree"]
+
+
+def as_matrix(frame: Any, features: Sequence[str]) -> np.ndarray:
+    """The features of a pandas or Polars frame as floats, (rows, features); unknown is NaN.
+
+    Raises SparkifyError where a feature is missing, is not a number or is infinite.
+    """
+    missing = [name for name in features if name not in frame.columns]
+    if missing:
+        raise SparkifyError(
+            f"The table lacks {len(missing)} of the model's {len(features)} features: "
+            f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}."
+        )
+    chosen = frame[list(features)]
+    if not isinstance(chosen, pd.DataFrame):
+        chosen = chosen.to_pandas()
+    try:
+        matrix = chosen.to_numpy(dtype=float, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        text = [n for n in features if not _is_number(chosen[n])]
+        raise SparkifyError(f"These features are not numbers: {', '.join(text)}.") from error
+    infinite = np.isinf(matrix)
+    if infinite.any():
+        names = [n for n, bad in zip(features, infinite.any(axis=0), strict=True) if bad]
+        raise SparkifyError(
+            f"{int(infinite.any(axis=1).sum())} rows hold infinite values, in {', '.join(names)}."
+        )
+    return matrix
+
+
+def _is_number(column: pd.Series) -> bool:
+    try:
+        column.to_numpy(dtype=float, na_value=np.nan)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+@dataclass(frozen=True, eq=False)
+class Model(ABC):
+    """A fitted model. `typical` is the median of each feature over the rows it learned from."""
+
+    name: str
+    features: tuple[str, ...]
+    typical: np.ndarray
+
+    kind: ClassVar[str]
+    scale: ClassVar[str] = "log-odds"  # what base_value and contributions add up to
+
+    def predict(self, frame: Any) -> np.ndarray:
+        """Probability of churn for each row of a pandas or Polars frame."""
+        return self.predict_matrix(as_matrix(frame, self.features))
+
+    def contributions(self, frame: Any) -> np.ndarray:
+        """What each feature adds to each row's prediction, (rows, features), in `scale`.
+
+        `base_value` plus a row's contributions is its prediction (in `scale`).
+        """
+        return self.contributions_matrix(as_matrix(frame, self.features))
+
+    @property
+    @abstractmethod
+    def base_value(self) -> float:
+        """The prediction before any feature is known, in `scale`."""
+
+    @abstractmethod
+    def predict_matrix(self, x: np.ndarray) -> np.ndarray: ...
+
+    @abstractmethod
+    def contributions_matrix(self, x: np.ndarray) -> np.ndarray: ...
+
+    @abstractmethod
+    def parts(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """(plain parameters, files) from which `restore` makes the model again."""
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, common: dict[str, Any], plain: dict[str, Any], files: dict[str, bytes]) -> Any:
+        """The model of `parts`; `common` holds name, features and typical."""
+
+    def save(self) -> bytes:
+        """The model as a zip file; the same model gives the same bytes."""
+        plain, files = self.parts()
+        header = {
+            "format_version": FORMAT_VERSION,
+            "kind": self.kind,
+            "name": self.name,
+            "features": list(self.features),
+            "typical": self.typical.tolist(),
+            "parameters": plain,
+        }
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in {"model.json": json.dumps(header).encode(), **files}.items():
+                # ZipInfo's fixed date keeps the bytes, and so the checksum, reproducible.
+                info = zipfile.ZipInfo(name)
+                info.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(info, content)
+        return buffer.getvalue()
+
+
+def load(data: bytes) -> Model:
+    """The model that `Model.save` stored; SparkifyError if the bytes are not one."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+        header = json.loads(files.pop("model.json"))
+        version = header["format_version"]
+        kind = KINDS[header["kind"]]
+        common = {
+            "name": header["name"],
+            "features": tuple(header["features"]),
+            "typical": np.array(header["typical"], dtype=float),
+        }
+        parameters = header["parameters"]
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        raise SparkifyError(f"The stored model is damaged or is not a model: {error}") from error
+    if version != FORMAT_VERSION:
+        raise SparkifyError(
+            f"The stored model has format {version}; this program reads format {FORMAT_VERSION}. "
+            "Train it again."
+        )
+    return kind.restore(common, parameters, files)
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(Model):
+    """Logistic regression on asinh(x / scale), standardised; being unknown has its own weight.
+
+    asinh is linear for small values and logarithmic for large ones, of either sign, so that the
+    long tails of counts and rates do not rule the fit. Contributions are exact.
+    """
+
+    kind: ClassVar[str] = "linear"
+
+    spread: np.ndarray  # of the raw values, where asinh turns from linear to logarithmic
+    mean: np.ndarray  # of the transformed values
+    deviation: np.ndarray
+    unknown_share: np.ndarray
+    weight: np.ndarray  # log-odds for one standard deviation
+    unknown_weight: np.ndarray  # log-odds for being unknown
+    intercept: float
+
+    ARRAYS: ClassVar[tuple[str, ...]] = (
+        "spread",
+        "mean",
+        "deviation",
+        "unknown_share",
+        "weight",
+        "unknown_weight",
+    )
+
+    @property
+    def base_value(self) -> float:
+        return self.intercept
+
+    def standardised(self, x: np.ndarray) -> np.ndarray:
+        """(rows, features), mean 0 and deviation 1 on the training rows; unknown is 0."""
+        return np.nan_to_num((np.arcsinh(x / self.spread) - self.mean) / self.deviation)
+
+    def contributions_matrix(self, x: np.ndarray) -> np.ndarray:
+        unknown = np.isnan(x) - self.unknown_share
+        return self.standardised(x) * self.weight + unknown * self.unknown_weight
+
+    def predict_matrix(self, x: np.ndarray) -> np.ndarray:
+        return _probability(self.intercept + self.contributions_matrix(x).sum(axis=1))
+
+    def parts(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        arrays = {name: getattr(self, name).tolist() for name in self.ARRAYS}
+        return {**arrays, "intercept": self.intercept}, {}
+
+    @classmethod
+    def restore(
+        cls, common: dict[str, Any], plain: dict[str, Any], files: dict[str, bytes]
+    ) -> Linear:
+        arrays: dict[str, Any] = {n: np.array(plain[n], dtype=float) for n in cls.ARRAYS}
+        return cls(**common, **arrays, intercept=plain["intercept"])
+
+
+@dataclass(frozen=True, eq=False)
+class Boosted(Model):
+    """XGBoost's gradient boosted trees; contributions are its own (exact) SHAP values."""
+
+    kind: ClassVar[str] = "xgboost"
+
+    booster: xgboost.Booster
+
+    @cached_property
+    def base_value(self) -> float:
+        return float(self._shap(np.full((1, len(self.features)), np.nan))[0, -1])
+
+    def _shap(self, x: np.ndarray) -> np.ndarray:
+        import xgboost
+
+        return self.booster.predict(xgboost.DMatrix(x), pred_contribs=True).astype(float)
+
+    def contributions_matrix(self, x: np.ndarray) -> np.ndarray:
+        return self._shap(x)[:, :-1]
+
+    def predict_matrix(self, x: np.ndarray) -> np.ndarray:
+        return self.booster.inplace_predict(x).astype(float)
+
+    def parts(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        return {}, {"booster.ubj": bytes(self.booster.save_raw("ubj"))}
+
+    @classmethod
+    def restore(
+        cls, common: dict[str, Any], plain: dict[str, Any], files: dict[str, bytes]
+    ) -> Boosted:
+        import xgboost
+
+        booster = xgboost.Booster({"nthread": 1}, model_file=bytearray(files["booster.ubj"]))
+        return cls(**common, booster=booster)
+
+
+@dataclass(frozen=True, eq=False)
+class Forest(Model):
+    """scikit-learn's random forest; contributions are SHAP values of the probability itself."""
+
+    kind: ClassVar[str] = "forest"
+    scale: ClassVar[str] = "probability"
+
+    forest: RandomForestClassifier
+
+    @cached_property
+    def _explainer(self) -> Any:
+        import shap
+
+        return shap.TreeExplainer(self.forest)
+
+    @cached_property
+    def base_value(self) -> float:
+        return float(self._explainer.expected_value[1])
+
+    def contributions_matrix(self, x: np.ndarray) -> np.ndarray:
+        return self._explainer.shap_values(x, check_additivity=False)[:, :, 1]
+
+    def predict_matrix(self, x: np.ndarray) -> np.ndarray:
+        return self.forest.predict_proba(x)[:, 1]
+
+    def parts(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        import skops.io
+
+        return {}, {"forest.skops": skops.io.dumps(self.forest)}
+
+    @classmethod
+    def restore(
+        cls, common: dict[str, Any], plain: dict[str, Any], files: dict[str, bytes]
+    ) -> Forest:
+        import skops.io
+
+        forest = skops.io.loads(files["forest.skops"], trusted=TRUSTED_TYPES)
+        for tree in (estimator.tree_ for estimator in forest.estimators_):
+            children = np.concatenate([tree.children_left, tree.children_right])
+            if children.max() >= tree.node_count or tree.feature.max() >= len(common["features"]):
+                raise SparkifyError("The stored model is damaged: a tree points outside itself.")
+        return cls(**common, forest=forest)
+
+
+@dataclass(frozen=True, eq=False)
+class Blend(Model):
+    """The mean of other models' log-odds: each is wrong in its own way."""
+
+    kind: ClassVar[str] = "blend"
+
+    models: tuple[Model, ...]
+
+    @property
+    def base_value(self) -> float:
+        return float(np.mean([model.base_value for model in self.models]))
+
+    def contributions_matrix(self, x: np.ndarray) -> np.ndarray:
+        return np.mean([model.contributions_matrix(x) for model in self.models], axis=0)
+
+    def predict_matrix(self, x: np.ndarray) -> np.ndarray:
+        odds = [_log_odds(model.predict_matrix(x)) for model in self.models]
+        return _probability(np.mean(odds, axis=0))
+
+    def parts(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        return {}, {f"{model.name}.zip": model.save() for model in self.models}
+
+    @classmethod
+    def restore(
+        cls, common: dict[str, Any], plain: dict[str, Any], files: dict[str, bytes]
+    ) -> Blend:
+        return cls(**common, models=tuple(load(content) for content in files.values()))
+
+
+KINDS: dict[str, type[Model]] = {cls.kind: cls for cls in (Linear, Boosted, Forest, Blend)}
+
+
+def fit(
+    name: str,
+    frame: Any,
+    label: Any,
+    features: Sequence[str],
+    seed: int = 0,
+    baselines: Mapping[str, Sequence[str]] = BASELINES,
+) -> Model:
+    """Fit one candidate or baseline on all rows of `frame`; `label` is true where churned.
+
+    A baseline learns from its own features only. Raises NotEnoughDataError for rows of one class
+    and SparkifyError for features that are missing, not numbers or infinite.
+    """
+    x = as_matrix(frame, features)
+    return fit_all([name], x, np.asarray(label, dtype=bool), features, seed, baselines)[name]
+
+
+def fit_all(
+    names: Sequence[str],
+    x: np.ndarray,
+    label: np.ndarray,
+    features: Sequence[str],
+    seed: int = 0,
+    baselines: Mapping[str, Sequence[str]] = BASELINES,
+) -> dict[str, Model]:
+    """Fit several on the same rows; what a blend is made of is fitted once."""
+    if label.all() or not label.any():
+        raise NotEnoughDataError(
+            f"All {len(label)} rows to learn from have the same outcome "
+            f"({'churned' if label.any() else 'stayed'}); a model needs both."
+        )
+    common: dict[str, Any] = {"features": tuple(features), "typical": _median(x)}
+    fitted: dict[str, Model] = {}
+
+    def fit_one(name: str) -> Model:
+        if name not in fitted:
+            if name == "blend":
+                parts = tuple(fit_one(part) for part in BLENDED)
+                fitted[name] = Blend(name, **common, models=parts)
+            elif name in baselines:
+                columns = [list(features).index(feature) for feature in baselines[name]]
+                fitted[name] = _fit_baseline(name, x[:, columns], label, baselines[name])
+            else:
+                fitted[name] = _FITTERS[name](name, x, label, common, seed)
+        return fitted[name]
+
+    return {name: fit_one(name) for name in names}
+
+
+def _fit_linear(
+    name: str, x: np.ndarray, label: np.ndarray, common: dict[str, Any], seed: int, c: float = 0.01
+) -> Linear:
+    """`c` is the prior variance of a weight: .01 lets 100 features move the log-odds by about 1.
+
+    Being a prior, it is the same for few rows and many.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    unknown = np.isnan(x)
+    size = np.where(unknown | (x == 0), np.nan, np.abs(x))
+    spread = np.nan_to_num(_median(size), nan=1.0)
+    transformed = np.arcsinh(x / spread)
+    known = np.maximum((~unknown).sum(axis=0), 1)
+    mean = np.nansum(transformed, axis=0) / known
+    deviation = np.sqrt(np.nansum((transformed - mean) ** 2, axis=0) / known)
+    deviation[deviation < 1e-9] = 1.0
+    unknown_share = unknown.mean(axis=0)
+    # Unknowns that nearly all rows share, or nearly none, are noise.
+    telling = np.flatnonzero((unknown_share > 0.01) & (unknown_share < 0.99))
+    design = np.hstack(
+        [
+            np.nan_to_num((transformed - mean) / deviation),
+            unknown[:, telling] - unknown_share[telling],
+        ]
+    )
+    if design.shape[1]:
+        fitted = LogisticRegression(C=c, max_iter=500, tol=1e-4).fit(design, label)
+        weights, intercept = fitted.coef_[0], float(fitted.intercept_[0])
+    else:
+        weights, intercept = np.empty(0), float(_log_odds(label.mean()))
+    unknown_weight = np.zeros(x.shape[1])
+    unknown_weight[telling] = weights[x.shape[1] :]
+    return Linear(
+        name,
+        **common,
+        spread=spread,
+        mean=mean,
+        deviation=deviation,
+        unknown_share=unknown_share,
+        weight=weights[: x.shape[1]],
+        unknown_weight=unknown_weight,
+        intercept=intercept,
+    )
+
+
+def _fit_baseline(name: str, x: np.ndarray, label: np.ndarray, features: Sequence[str]) -> Linear:
+    common: dict[str, Any] = {"features": tuple(features), "typical": _median(x)}
+    return _fit_linear(name, x, label, common, seed=0, c=1.0)
+
+
+def _fit_forest(
+    name: str, x: np.ndarray, label: np.ndarray, common: dict[str, Any], seed: int
+) -> Forest:
+    from sklearn.ensemble import RandomForestClassifier
+
+    # A user's rows are alike: a third of them a tree keeps trees different, and halves the time.
+    drawn = min(len(x) / 3, 20_000)
+    forest = RandomForestClassifier(
+        # Each costs a millisecond whatever the rows; beyond this they add little.
+        n_estimators=60 if len(x) < 10_000 else 150,
+        max_samples=drawn / len(x),
+        # Larger leaves for more rows: smoother probabilities.
+        min_samples_leaf=max(2, round(np.sqrt(drawn) / 4)),
+        random_state=seed,
+    )
+    return Forest(name, **common, forest=forest.fit(x.astype(np.float32), label))
+
+
+def _fit_xgboost(
+    name: str, x: np.ndarray, label: np.ndarray, common: dict[str, Any], seed: int
+) -> Boosted:
+    """Few, shallow, slow trees for few churned rows; more of them where there are thousands.
+
+    No scale_pos_weight, so that probabilities stay calibrated.
+    """
+    import xgboost
+
+    booster = xgboost.train(
+        {
+            "objective": "binary:logistic",
+            "max_depth": 3,
+            "learning_rate": 0.05,
+            "min_child_weight": 2,
+            "subsample": 0.7,
+            "colsample_bynode": 0.3,
+            "reg_lambda": 5,
+            "max_bin": 64,
+            "tree_method": "hist",
+            "seed": seed,
+            "nthread": 1,
+        },
+        xgboost.DMatrix(x, label=label, nthread=1),
+        num_boost_round=int(np.clip(label.sum(), 100, 300)),
+    )
+    return Boosted(name, **common, booster=booster)
+
+
+_FITTERS: dict[str, Callable[..., Model]] = {
+    "logistic_regression": _fit_linear,
+    "random_forest": _fit_forest,
+    "xgboost": _fit_xgboost,
+}
+
+
+def _median(x: np.ndarray) -> np.ndarray:
+    """Median of each column's known values; NaN where none is known."""
+    known = ~np.isnan(x).all(axis=0)
+    result = np.full(x.shape[1], np.nan)
+    result[known] = np.nanmedian(x[:, known], axis=0)
+    return result
+
+
+def _probability(log_odds: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-log_odds))
+
+
+def _log_odds(probability: Any) -> Any:
+    clipped = np.clip(probability, 1e-9, 1 - 1e-9)
+    return np.log(clipped / (1 - clipped))

@@ -1,0 +1,141 @@
+"""The datasets, mini and full: where each one's log is, and the settings that go with its size.
+
+Belongs here: partition keys, each dataset's defaults, and the run configuration made from them.
+Does not belong here: what the settings do; that is said where they are used.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from sparkify_assets.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset's name, source and defaults.
+
+    When the source variable is not set, a log of `users` users and `days` days is simulated.
+    """
+
+    name: str
+    source_variable: str
+    users: int
+    days: int
+    seed: int
+    folds: int
+    repeats: int
+    resamples: int
+
+    @property
+    def source(self) -> str | None:
+        """What the source variable says; None means simulated."""
+        return os.environ.get(self.source_variable) or None
+
+
+SIMULATED_START = date(2018, 10, 1)
+
+DATASETS = {
+    dataset.name: dataset
+    for dataset in (
+        Dataset(
+            "mini",
+            source_variable="SPARKIFY_MINI_SOURCE",
+            users=225,
+            days=61,
+            seed=1,
+            folds=5,
+            repeats=1,
+            resamples=1000,
+        ),
+        Dataset(
+            "full",
+            source_variable="SPARKIFY_FULL_SOURCE",
+            users=22_277,
+            days=61,
+            seed=1,
+            folds=5,
+            repeats=1,
+            resamples=200,
+        ),
+    )
+}
+
+PARTITIONS = dg.StaticPartitionsDefinition(list(DATASETS))
+
+
+def dataset(name: str) -> Dataset:
+    """The dataset of that name. Raises SettingError for any other."""
+    if name not in DATASETS:
+        raise SettingError(f"There is no dataset {name!r}. There are: {', '.join(DATASETS)}.")
+    return DATASETS[name]
+
+
+class SourceConfig(dg.Config):
+    """Where the event log is."""
+
+    source: str | None = Field(
+        default=None,
+        description=(
+            "Path, folder, glob or URL of JSON lines (.gz, .bz2, .zst as well). Empty: what the "
+            "dataset's environment variable says, and when that is not set, a simulated log."
+        ),
+    )
+    max_rejected_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="More rejected lines than this share of all fail the run.",
+    )
+
+
+class ForecastConfig(dg.Config):
+    """What is forecast, and from when."""
+
+    horizon_days: int = Field(default=10, ge=1, le=365, description="How far ahead, in days.")
+    cutoff_every_days: int = Field(default=7, ge=1, le=365, description="Days between cutoffs.")
+    first_cutoff_day: int = Field(
+        default=14, ge=1, le=3650, description="Days of history before the first cutoff."
+    )
+
+
+class TrainingConfig(dg.Config):
+    """How models are fitted and chosen."""
+
+    folds: int = Field(default=5, ge=2, le=20, description="Folds by user.")
+    seed: int = Field(default=1, ge=0, description="Seed of folds and models.")
+
+
+class EvaluationConfig(TrainingConfig):
+    """How models are tested."""
+
+    repeats: int = Field(default=1, ge=1, le=20, description="Times that the folds are redrawn.")
+
+
+class MetricsConfig(dg.Config):
+    """How sure the figures are."""
+
+    resamples: int = Field(
+        default=1000, ge=100, le=10_000, description="Bootstrap resamples of the users."
+    )
+
+
+@dg.static_partitioned_config(partition_keys=list(DATASETS))
+def dataset_config(partition_key: str) -> dict[str, Any]:
+    """A dataset's run configuration: every setting filled in, to be changed in the launchpad."""
+    chosen = dataset(partition_key)
+    folds = {"folds": chosen.folds, "seed": chosen.seed}
+    configs: dict[str, dg.Config] = {
+        "ingest": SourceConfig(source=chosen.source),
+        "feature_table": ForecastConfig(),
+        "trained_model": TrainingConfig(**folds),
+        "evaluation_predictions": EvaluationConfig(**folds, repeats=chosen.repeats),
+        "evaluation_metrics": MetricsConfig(resamples=chosen.resamples),
+    }
+    return {"ops": {op: {"config": config.model_dump()} for op, config in configs.items()}}

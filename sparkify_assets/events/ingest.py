@@ -1,0 +1,331 @@
+"""Spread the reading of an event log over Spark and write its part files.
+
+Belongs here: cutting files into blocks, what a task does, and adding up what the tasks report.
+Does not belong here: what an event is (`parse.py`), which files there are (`source.py`), the
+transaction that makes part files a version of a table (`resources/`).
+
+Only small reports travel to the driver. Part files have unique names, so a repeated task leaves
+at worst a file that no table knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import io
+import itertools
+import logging
+import os
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.fs
+
+from sparkify_assets.errors import LakeError, SourceError, SparkifyError
+from sparkify_assets.events.source import LogFile, open_filesystem, printable
+from sparkify_assets.tables import PartFile
+
+# Polars and `parse` are imported within tasks: Polars reads its number of threads at import.
+if TYPE_CHECKING:
+    import polars as pl
+    from pyspark.sql import SparkSession
+
+logger = logging.getLogger("sparkify_assets")
+
+_SMALLEST_BLOCK = 8 * 2**20
+_LARGEST_BLOCK = 64 * 2**20
+_BLOCKS_PER_CORE = 3  # so that a slow block does not leave the other cores idle for long
+_SCAN_BYTES = 64 * 2**10
+_SHOWN_REASONS = 3
+_CODECS = {"gz": "gzip", "bz2": "bz2", "zst": "zstd"}
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What became of an event log. Nothing is part of a table yet."""
+
+    lines: int
+    bytes_read: int
+    """Bytes of lines, decompressed."""
+    events: list[PartFile]
+    rejected: list[PartFile]
+    reasons: dict[str, int] = field(default_factory=dict)
+    """Rejected lines by kind of reason, the commonest first."""
+
+    @property
+    def event_rows(self) -> int:
+        return sum(part.rows for part in self.events)
+
+    @property
+    def rejected_rows(self) -> int:
+        return sum(part.rows for part in self.rejected)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The lines of `file` that start in [start, end); `end` is None for a whole compressed file."""
+
+    file: LogFile
+    start: int
+    end: int | None
+
+
+@dataclass
+class _Outcome:
+    """What one task did, small enough to travel."""
+
+    file: LogFile
+    lines: int = 0
+    bytes_read: int = 0
+    events: list[PartFile] = field(default_factory=list)
+    rejected: list[PartFile] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    first_rejected: tuple[int, str] | None = None  # byte offset, reason
+    error: SparkifyError | None = None
+
+
+def ingest(
+    spark: SparkSession,
+    files: list[LogFile],
+    *,
+    events_folder: str,
+    rejected_folder: str,
+    block_bytes: int | None = None,
+) -> IngestReport:
+    """Write every line of `files` as a row of a part file, of either folder; report the files.
+
+    The folders are paths or URIs that every worker can write to. `block_bytes` is what a task
+    reads of an uncompressed file; unset, it follows from the size of the log and the number of
+    cores. A compressed file is one task. `lines == event_rows + rejected_rows`.
+
+    Raises SourceError where a file is damaged or holds no event, LakeError where a folder cannot
+    be written; the part files of that run are removed then.
+    """
+    context = spark.sparkContext
+    total = sum(file.size for file in files)
+    block_bytes = block_bytes or _block_bytes(total, context.defaultParallelism)
+    blocks = [block for file in files for block in cut(file, block_bytes)]
+    logger.info("reading %s file(s), %.1f MB, in %s task(s)", len(files), total / 1e6, len(blocks))
+    task = functools.partial(
+        _run, events_folder=events_folder, rejected_folder=rejected_folder, chunk_bytes=block_bytes
+    )
+    outcomes = context.parallelize(blocks, len(blocks)).map(task).collect() if blocks else []
+    try:
+        _check(outcomes)
+    except SparkifyError:
+        for outcome in outcomes:
+            _remove(events_folder, outcome.events)
+            _remove(rejected_folder, outcome.rejected)
+        raise
+    report = IngestReport(
+        lines=sum(outcome.lines for outcome in outcomes),
+        bytes_read=sum(outcome.bytes_read for outcome in outcomes),
+        events=[part for outcome in outcomes for part in outcome.events],
+        rejected=[part for outcome in outcomes for part in outcome.rejected],
+        reasons=dict(_reasons(outcomes).most_common()),
+    )
+    logger.info(
+        "read %s lines: %s events, %s rejected",
+        f"{report.lines:,}",
+        f"{report.event_rows:,}",
+        f"{report.rejected_rows:,}",
+    )
+    return report
+
+
+def cut(file: LogFile, block_bytes: int) -> list[_Block]:
+    """Blocks of about equal size that together are the file."""
+    if file.compression:
+        return [_Block(file, 0, None)]
+    count = max(1, round(file.size / block_bytes))
+    bounds = [file.size * i // count for i in range(count + 1)]
+    return [_Block(file, low, high) for low, high in itertools.pairwise(bounds)]
+
+
+def _block_bytes(total: int, cores: int) -> int:
+    return min(max(total // (cores * _BLOCKS_PER_CORE), _SMALLEST_BLOCK), _LARGEST_BLOCK)
+
+
+def _check(outcomes: list[_Outcome]) -> None:
+    for outcome in outcomes:
+        if outcome.error:
+            raise outcome.error
+    for name in dict.fromkeys(outcome.file.name for outcome in outcomes):
+        _check_file(name, [outcome for outcome in outcomes if outcome.file.name == name])
+
+
+def _check_file(name: str, outcomes: list[_Outcome]) -> None:
+    if any(outcome.events for outcome in outcomes):
+        return
+    lines = sum(outcome.lines for outcome in outcomes)
+    if not lines:
+        raise SourceError(f"{name} holds no lines.")
+    reasons = _reasons(outcomes).most_common(_SHOWN_REASONS)
+    offset, reason = min(o.first_rejected for o in outcomes if o.first_rejected)
+    raise SourceError(
+        f"{name} is not an event log: none of its {lines:,} lines is an event. Commonest reasons: "
+        + "; ".join(f"{kind} ({count:,} lines)" for kind, count in reasons)
+        + f". The first such line starts at byte {offset:,}: {reason}."
+    )
+
+
+def _reasons(outcomes: Iterable[_Outcome]) -> Counter[str]:
+    return sum((outcome.reasons for outcome in outcomes), Counter())
+
+
+# What runs in a task.
+
+
+def _run(block: _Block, *, events_folder: str, rejected_folder: str, chunk_bytes: int) -> _Outcome:
+    """Never raises what a user can act on: through Spark it would arrive as a Java stack trace."""
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # Spark runs a task on each core
+    from sparkify_assets.events.parse import kind_of, parse_block
+
+    outcome = _Outcome(block.file)
+    try:
+        for offset, data in _whole_lines(block, chunk_bytes):
+            parsed = parse_block(
+                data, source_file=block.file.name, offset=offset, first=offset == 0
+            )
+            outcome.lines += parsed.lines
+            outcome.bytes_read += len(data)
+            if parsed.events.height:
+                outcome.events.append(_write(parsed.events, events_folder))
+            if parsed.rejected.height:
+                outcome.rejected.append(_write(parsed.rejected, rejected_folder))
+                reasons = parsed.rejected["reason"]
+                outcome.reasons.update(kind_of(reason) for reason in reasons)
+                first = (parsed.rejected["byte_offset"][0], reasons[0])
+                outcome.first_rejected = outcome.first_rejected or first
+    except SparkifyError as error:
+        outcome.error = error
+    return outcome
+
+
+def _whole_lines(block: _Block, chunk_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Offset and bytes of stretches of whole lines. Raises SourceError."""
+    position = block.start
+    if block.end is None:
+        stretches = _lines_of_stream(block.file, chunk_bytes)
+        what = "of its decompressed content; it is damaged or cut off"
+    else:
+        stretches = _lines_of_block(block.file, block.start, block.end)
+        what = "of it"
+    try:
+        for offset, data in stretches:
+            yield offset, data
+            position = offset + len(data)
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(
+            f"{block.file.name} could be read up to byte {position:,} {what} "
+            f"({str(error).partition(chr(10))[0]}). Get the file anew."
+        ) from error
+
+
+def _lines_of_block(file: LogFile, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+    from sparkify_assets.events.parse import MAX_LINE_BYTES
+
+    filesystem, path = open_filesystem(file.uri)
+    with filesystem.open_input_file(path) as stream:
+        if stream.size() != file.size:
+            raise SourceError(
+                f"{file.name} changed while it was read: {file.size:,} bytes became "
+                f"{stream.size():,}. Run again when it is complete."
+            )
+        first = next_line(stream, start, end)
+        if first < end:
+            # A line that ends nowhere near is not read to its end: it is too long anyway.
+            last = next_line(stream, end, min(end + MAX_LINE_BYTES + 1, file.size))
+            stream.seek(first)
+            yield first, stream.read(last - first)
+
+
+def next_line(stream: pa.NativeFile, position: int, limit: int) -> int:
+    """Where the first line that starts at `position` or later starts; `limit` if not before it."""
+    if position == 0:
+        return 0
+    position -= 1  # a newline there makes a line start at the position itself
+    stream.seek(position)
+    while position < limit:
+        piece = stream.read(min(_SCAN_BYTES, limit - position))
+        if not piece:
+            break
+        if (newline := piece.find(b"\n")) >= 0:
+            return position + newline + 1
+        position += len(piece)
+    return limit
+
+
+def _lines_of_stream(file: LogFile, chunk_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Like a block, of a file that can only be read from its start, in bounded memory."""
+    from sparkify_assets.events.parse import MAX_LINE_BYTES
+
+    filesystem, path = open_filesystem(file.uri)
+    codec = _CODECS[file.compression] if file.compression else None
+    offset, rest, skipping = 0, b"", False
+    with filesystem.open_input_stream(path, compression=codec) as stream:
+        while piece := stream.read(chunk_bytes):
+            if skipping:
+                newline = piece.find(b"\n")
+                skipping = newline < 0
+                skipped = len(piece) if skipping else newline + 1
+                offset, piece = offset + skipped, piece[skipped:]
+            data = rest + piece
+            whole = data.rfind(b"\n") + 1
+            if whole:
+                yield offset, data[:whole]
+                offset, rest = offset + whole, data[whole:]
+            elif len(data) > MAX_LINE_BYTES:
+                yield offset, data  # too long, though its end is not known yet
+                offset, rest, skipping = offset + len(data), b"", True
+            else:
+                rest = data
+        if rest:
+            yield offset, rest
+
+
+def _write(frame: pl.DataFrame, folder: str) -> PartFile:
+    """Write one part file under a name that no other attempt uses. Raises LakeError."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd")
+    name = f"part-{uuid.uuid4()}.zstd.parquet"
+    filesystem, base = open_filesystem(folder)
+    path = f"{base.rstrip('/')}/{name}"
+    try:
+        filesystem.create_dir(base, recursive=True)
+        with filesystem.open_output_stream(path, compression=None) as stream:
+            stream.write(buffer.getbuffer())
+    except OSError as error:
+        _remove(folder, [PartFile(name, 0, 0)])
+        raise LakeError(_cannot_write(folder, error)) from error
+    return PartFile(name, frame.height, buffer.tell())
+
+
+def _cannot_write(folder: str, error: OSError) -> str:
+    where = f"Cannot write to {printable(folder)}"
+    local = folder
+    while "://" not in local and not os.path.exists(local):
+        local = os.path.dirname(os.path.abspath(local))
+    free = "" if "://" in local else f" ({shutil.disk_usage(local).free / 1e6:,.0f} MB free)"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}: the disk is full{free}. Make room, or set SPARKIFY_LAKE to another place."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{where}: this user may not. Allow it, or set SPARKIFY_LAKE to another place."
+    return f"{where}{free}: {str(error).partition(chr(10))[0]}"
+
+
+def _remove(folder: str, parts: list[PartFile]) -> None:
+    """Remove what can be removed; no table knows these files."""
+    try:
+        filesystem, base = open_filesystem(folder)
+    except (OSError, pa.ArrowException):
+        return
+    for part in parts:
+        with contextlib.suppress(OSError, pa.ArrowException):
+            filesystem.delete_file(f"{base.rstrip('/')}/{part.path}")

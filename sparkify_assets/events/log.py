@@ -1,0 +1,49 @@
+"""Which event log is read: the user's own, or a simulated one.
+
+Belongs here: the choice between the two. Does not belong here: opening files (`source.py`) and how
+a log is simulated (`simulation/`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparkify_assets import __version__
+from sparkify_assets.events.source import LogFile, find_log_files
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@dataclass(frozen=True)
+class Log:
+    """The files of an event log, and what to call it."""
+
+    files: list[LogFile]
+    source: str
+    simulated: bool
+
+
+def given_log(source: str, *, variable: str, folder: Path) -> Log:
+    """The user's own log. URLs that Spark's workers cannot open are downloaded into `folder`.
+
+    Raises SourceError, naming `variable`, when there is no such log.
+    """
+    files = find_log_files(source, variable=variable, downloads=folder)
+    return Log(files, source, simulated=False)
+
+
+def simulated_log(
+    name: str, *, users: int, days: int, seed: int, folder: Path, spark: SparkSession | None
+) -> Log:
+    """A simulated log, written into `folder` unless this version of the project did so before."""
+    from sparkify_assets.simulation import write_log
+
+    path = folder / f"{name}-simulated-{__version__}-{users}x{days}-seed{seed}.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_log(path, users=users, days=days, seed=seed, style=name, spark=spark)
+    files = find_log_files(str(path), variable=f"the simulated {name} log", downloads=folder)
+    return Log(files, f"simulated: {users:,} users, {days} days, seed {seed}", simulated=True)

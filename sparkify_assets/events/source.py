@@ -1,0 +1,387 @@
+"""From what a setting names to the files of an event log that workers can open.
+
+Belongs here: paths, folders, globs, object stores, downloads, and telling apart what can be read.
+Does not belong here: reading the lines (`ingest.py`) and judging them (`parse.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fnmatch
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import time
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+import pyarrow as pa
+import pyarrow.fs
+import requests
+import urllib3
+from tqdm import tqdm
+
+from sparkify_assets.errors import SourceError
+
+logger = logging.getLogger("sparkify_assets")
+
+_LOG_NAME = re.compile(r"\.(json|jsonl|ndjson)(\.(gz|bz2|zst))?\Z", re.IGNORECASE)
+_COMPRESSED_NAME = re.compile(r"\.(gz|bz2|zst)\Z", re.IGNORECASE)
+_MAGIC = {
+    "gz": re.compile(rb"\x1f\x8b"),
+    "bz2": re.compile(rb"BZh[1-9]"),
+    "zst": re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),
+    "zip": re.compile(rb"PK\x03\x04"),
+    "xz": re.compile(rb"\xfd7zXZ\x00"),
+    "Parquet": re.compile(rb"PAR1"),
+}
+_READABLE = (None, "gz", "bz2", "zst")
+_WILDCARD = re.compile(r"[*?\[]")
+
+_ATTEMPTS = 5  # in a row without progress
+_PROGRESS_BYTES = 2**20  # what counts as progress
+_FIRST_PAUSE_SECONDS = 0.5  # doubled by every further attempt
+_TIMEOUT_SECONDS = (10, 60)  # to connect, between two bytes
+_CHUNK_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """One file of an event log."""
+
+    uri: str
+    """A path or URI that `open_filesystem` takes, on any worker that sees the same storage."""
+    name: str
+    """Short, relative to the source; what `source_file` holds."""
+    size: int
+    """Bytes as stored."""
+    modified: datetime | None
+    """UTC."""
+    compression: str | None
+    """None, 'gz', 'bz2' or 'zst'."""
+
+
+def find_log_files(source: str, *, variable: str, downloads: Path) -> list[LogFile]:
+    """The files that `source` names, in order of their names; at least one.
+
+    `source` is a path, folder, glob, http(s) URL or object-store URI. A folder gives its *.json,
+    *.jsonl and *.ndjson, also .gz, .bz2 and .zst, that are not hidden. An http(s) URL is
+    downloaded into the folder `downloads`, unless the copy there is still the newest.
+    `variable` is the setting that errors name. Raises SourceError.
+    """
+    source = source.strip()
+    if not source:
+        raise SourceError(f"{variable} is empty. Name an event log, or unset it.")
+    with _naming(variable, source):
+        if urlsplit(source).scheme.lower() in ("http", "https"):
+            path = _download(source, downloads)
+            return [_log_file(str(path), path.name, by_content=True)]
+        return [_log_file(uri, name) for uri, name in _find(source)]
+
+
+def open_filesystem(uri: str) -> tuple[pa.fs.FileSystem, str]:
+    """The filesystem of a path or URI, and the path within it."""
+    if "://" in uri:
+        filesystem, path = pa.fs.FileSystem.from_uri(uri)
+        return filesystem, path
+    return pa.fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
+
+
+def printable(uri: str) -> str:
+    """A path or URI without the passwords and signatures that it may carry."""
+    if "://" not in uri:
+        return uri
+    parts = urlsplit(uri)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+class _Naming(contextlib.AbstractContextManager["_Naming"]):
+    def __init__(self, variable: str, source: str) -> None:
+        self.where = f"{variable}={printable(source)}"
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, SourceError):
+            raise SourceError(f"{self.where}: {error}") from error.__cause__
+        if isinstance(error, PermissionError):
+            raise SourceError(f"{self.where}: may not be read by this user.") from error
+        if isinstance(error, OSError | pa.ArrowException):
+            first_line = str(error).partition("\n")[0]
+            raise SourceError(f"{self.where}: cannot be read: {first_line}") from error
+
+
+def _naming(variable: str, source: str) -> _Naming:
+    return _Naming(variable, source)
+
+
+def _find(source: str) -> list[tuple[str, str]]:
+    """URI and short name of each file."""
+    is_uri = "://" in source
+    uri, _, query = source.partition("?") if is_uri else (source, "", "")
+    if not is_uri:
+        uri = os.path.abspath(os.path.expanduser(source))
+    filesystem, path = _open_source(uri, query)
+    info = filesystem.get_file_info(path)
+    if info.type == pa.fs.FileType.File:
+        return [(source if is_uri else path, info.base_name)]
+    if info.type == pa.fs.FileType.Directory:
+        folder, pattern = uri.rstrip("/"), None
+    elif info.type == pa.fs.FileType.NotFound and _WILDCARD.search(path):
+        steps = uri.split("/")
+        first = next(i for i, step in enumerate(steps) if _WILDCARD.search(step))
+        folder, pattern = "/".join(steps[:first]), "/".join(steps[first:])
+        if is_uri:
+            pattern = unquote(pattern)
+    elif info.type == pa.fs.FileType.NotFound:
+        raise SourceError("there is no such file or folder.")
+    else:
+        raise SourceError("is neither a file nor a folder.")
+
+    filesystem, base = _open_source(folder or "/", query)
+    names = sorted(_list(filesystem, base, pattern))
+    if not names:
+        what = f"no file matches {pattern}" if pattern else "the folder holds no log"
+        raise SourceError(
+            f"{what}. Expected are files that end in .json, .jsonl or .ndjson, also with "
+            ".gz, .bz2 or .zst; a glob may name others."
+        )
+    suffix = f"?{query}" if query else ""
+    return [
+        (f"{folder}/{quote(name)}{suffix}" if is_uri else f"{folder}/{name}", name)
+        for name in names
+    ]
+
+
+def _open_source(uri: str, query: str) -> tuple[pa.fs.FileSystem, str]:
+    try:
+        return open_filesystem(f"{uri}?{query}" if query else uri)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        scheme, reason = uri.partition("://")[0], str(error).partition("\n")[0]
+        raise SourceError(
+            f"storage of the kind {scheme}:// cannot be opened ({reason}). "
+            "Use a path, folder, glob, http(s)://, s3://, gs://, abfs:// or hdfs:// address."
+        ) from error
+
+
+def _list(filesystem: pa.fs.FileSystem, folder: str, pattern: str | None) -> list[str]:
+    """Names, relative to `folder`, of the log files in it, or of whatever matches `pattern`."""
+    deep = pattern is not None and ("/" in pattern or "**" in pattern)
+    selector = pa.fs.FileSelector(folder, recursive=deep, allow_not_found=True)
+    base = folder.rstrip("/")
+    files = [
+        info.path[len(base) :].lstrip("/")
+        for info in filesystem.get_file_info(selector)
+        if info.type == pa.fs.FileType.File
+    ]
+    visible = [name for name in files if not any(s.startswith(".") for s in name.split("/"))]
+    if pattern is None:
+        return [name for name in visible if _LOG_NAME.search(name)]
+    return [name for name in visible if _matches(name, pattern)]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    if "**" in pattern:
+        none = pattern.replace("**/", "")
+        return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, none)
+    return name.count("/") == pattern.count("/") and all(
+        fnmatch.fnmatchcase(step, part)
+        for step, part in zip(name.split("/"), pattern.split("/"), strict=True)
+    )
+
+
+def _log_file(uri: str, name: str, *, by_content: bool = False) -> LogFile:
+    """`by_content`: the ending need not tell the compression, as in a download without ending."""
+    filesystem, path = open_filesystem(uri)
+    info = filesystem.get_file_info(path)
+    if info.size == 0:
+        raise SourceError(f"the file {name} is empty (0 bytes).")
+    with filesystem.open_input_stream(path, compression=None) as stream:
+        start = stream.read(8)
+    found = next((kind for kind, magic in _MAGIC.items() if magic.match(start)), None)
+    if found not in _READABLE:
+        raise SourceError(f"the file {name} is a {found} file. Unpack it to JSON lines first.")
+    ending = name.rpartition(".")[2].lower() if _COMPRESSED_NAME.search(name) else None
+    if ending is None and by_content:
+        ending = found
+    if ending is not None and found != ending:
+        raise SourceError(
+            f"the file {name} ends in .{ending} but does not hold {ending} data"
+            + (f", it holds {found} data" if found else "")
+            + ". It may be damaged or wrongly named."
+        )
+    if found != ending:
+        raise SourceError(f"the file {name} holds {found} data. Rename it to end in .{found}.")
+    return LogFile(uri, name, info.size, info.mtime, found)
+
+
+@dataclass(frozen=True)
+class _Version:
+    """What a server said about a file, kept beside the download to know it again."""
+
+    etag: str | None = None
+    last_modified: str | None = None
+    length: int | None = None
+
+    @classmethod
+    def of(cls, response: requests.Response) -> _Version:
+        headers = response.headers
+        whole = re.fullmatch(r"bytes \d+-\d+/(\d+)", headers.get("Content-Range", ""))
+        length = whole[1] if whole else headers.get("Content-Length")
+        return cls(
+            headers.get("ETag"), headers.get("Last-Modified"), int(length) if length else None
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> _Version | None:
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self)))
+
+    @property
+    def validator(self) -> str | None:
+        """What If-Range accepts: it knows no weak ETags."""
+        strong = self.etag if self.etag and not self.etag.startswith("W/") else None
+        return strong or self.last_modified
+
+
+class _Interrupted(Exception):
+    """The server can be asked again."""
+
+
+def _download(url: str, folder: Path) -> Path:
+    """The whole file at `url`, in a folder of its own so that equal names do not collide."""
+    name = unquote(urlsplit(url).path).rstrip("/").rpartition("/")[2] or "download"
+    target = folder / hashlib.sha256(url.encode()).hexdigest()[:12] / name
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _download_with_retries(url, target)
+    except OSError as error:
+        if isinstance(error, requests.RequestException):
+            raise SourceError(f"the address cannot be used: {_cause(error)}.") from error
+        free = shutil.disk_usage(_existing(folder)).free / 1e6
+        raise SourceError(
+            f"the download cannot be stored in {folder} ({free:,.0f} MB free): "
+            f"{error.strerror or error}."
+        ) from error
+    return target
+
+
+def _download_with_retries(url: str, target: Path) -> None:
+    failures, before = 0, 0
+    while error := _try_download(url, target):
+        here = _size(_part(target))
+        failures = 1 if here >= before + _PROGRESS_BYTES else failures + 1
+        before = here
+        if failures >= _ATTEMPTS or isinstance(error, requests.exceptions.SSLError):
+            kept = f" {here:,} bytes are kept; the next run goes on from there." if here else ""
+            raise SourceError(
+                f"the download failed after {failures} attempts: {_cause(error)}.{kept}"
+            ) from error
+        time.sleep(_FIRST_PAUSE_SECONDS * 2 ** (failures - 1))
+
+
+def _try_download(url: str, target: Path) -> Exception | None:
+    """None when `target` is the whole newest file; an error that may pass when tried again."""
+    try:
+        _download_once(url, target)
+    except (
+        _Interrupted,
+        requests.ConnectionError,
+        requests.Timeout,
+        urllib3.exceptions.HTTPError,
+    ) as error:
+        return error
+    return None
+
+
+def _download_once(url: str, target: Path) -> None:
+    part, note, part_note = _part(target), _note(target), _note(_part(target))
+    kept = _Version.load(note) if target.exists() else None
+    begun = _Version.load(part_note) if _size(part) else None
+    # Content-Encoding would make lengths and ranges meaningless.
+    headers = {"Accept-Encoding": "identity"}
+    if begun and begun.validator:
+        headers |= {"Range": f"bytes={_size(part)}-", "If-Range": begun.validator}
+    elif kept:
+        headers |= {"If-None-Match": kept.etag} if kept.etag else {}
+        headers |= {"If-Modified-Since": kept.last_modified} if kept.last_modified else {}
+    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS) as response:
+        if response.status_code == 304:
+            return
+        if response.status_code == 416:  # the file became shorter than what is here
+            part.unlink()
+            raise _Interrupted("the file changed meanwhile")
+        _check_status(response)
+        version = _Version.of(response)
+        if response.status_code == 200 and version == kept != _Version():
+            return
+        resumed = response.status_code == 206
+        version.save(part_note)
+        with part.open("ab" if resumed else "wb") as file:
+            _receive(response, file, version.length, target.name)
+    if version.length is not None and _size(part) != version.length:
+        if _size(part) > version.length:
+            part.unlink()
+        raise _Interrupted(f"it ended after {_size(part):,} of {version.length:,} bytes")
+    part.replace(target)
+    part_note.replace(note)
+
+
+def _check_status(response: requests.Response) -> None:
+    status = f"the server answered {response.status_code} {response.reason}"
+    if response.status_code in (408, 429) or response.status_code >= 500:
+        raise _Interrupted(status)
+    if response.status_code not in (200, 206):
+        raise SourceError(f"{status}. Check the address and the access to it.")
+
+
+def _receive(response: requests.Response, file: BinaryIO, length: int | None, name: str) -> None:
+    with tqdm(
+        total=length,
+        initial=file.tell(),
+        desc=name,
+        unit="B",
+        unit_scale=True,
+        file=sys.stderr,
+        mininterval=0.2 if sys.stderr.isatty() else 10,
+    ) as bar:
+        for chunk in response.raw.stream(_CHUNK_BYTES, decode_content=False):
+            bar.update(file.write(chunk))
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost cause, which is the one that people can read."""
+    while inner := getattr(error, "reason", None) or error.__cause__ or error.__context__:
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    if isinstance(error, OSError) and error.errno == errno.ECONNREFUSED:
+        return "the connection was refused"
+    return re.sub(r"^<[^>]*>: ", "", str(error)) or type(error).__name__
+
+
+def _part(target: Path) -> Path:
+    return target.with_name(target.name + ".part")
+
+
+def _note(target: Path) -> Path:
+    return target.with_name(target.name + ".version.json")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() or path == path.parent else _existing(path.parent)

@@ -1,0 +1,94 @@
+"""What a person at the terminal sees of a run.
+
+Belongs here: turning Dagster's events into a short line for each asset and each failed check.
+Does not belong here: what the UI shows; Dagster does that from the same events.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Any
+
+import dagster as dg
+
+
+class _Lines(logging.Formatter):
+    """Says when an asset starts, what it holds when it is done, and why it failed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: dict[str, float] = {}
+
+    def format(self, record: logging.LogRecord) -> str:
+        event = getattr(record, "dagster_event", None)
+        if event is None:
+            return f"    {record.getMessage().rpartition(' - ')[2]}"
+        return self._lines.get(event.event_type, _silent)(self, event)
+
+    def _start(self, event: Any) -> str:
+        self.started[event.step_key] = time.monotonic()
+        return "" if "_contract" in event.step_key else f"  {_spoken(event.step_key)} ..."
+
+    def _materialized(self, event: Any) -> str:
+        materialization = event.event_specific_data.materialization
+        key = materialization.asset_key.to_user_string()
+        rows = materialization.metadata.get("dagster/partition_row_count")
+        seconds = time.monotonic() - self.started.get(event.step_key, time.monotonic())
+        return f"  {key:<24}{_count(rows):>14}  {seconds:6.1f} s"
+
+    def _checked(self, event: Any) -> str:
+        check = event.event_specific_data
+        if check.passed:
+            return ""
+        return f"  CHECK FAILED {check.asset_key.to_user_string()}.{check.check_name}: " + (
+            check.description or ""
+        )
+
+    def _failed(self, event: Any) -> str:
+        data = event.event_specific_data
+        said = data.user_failure_data.description if data.user_failure_data else None
+        return f"  FAILED {_spoken(event.step_key)}: {said or _cause(data.error)}"
+
+    _lines = {  # noqa: RUF012
+        "STEP_START": _start,
+        "ASSET_MATERIALIZATION": _materialized,
+        "ASSET_CHECK_EVALUATION": _checked,
+        "STEP_FAILURE": _failed,
+    }
+
+
+def _silent(lines: _Lines, event: Any) -> str:
+    return ""
+
+
+def _spoken(step_key: str) -> str:
+    return step_key.replace("_", " ")
+
+
+def _count(rows: Any) -> str:
+    return f"{rows.value:,} rows" if rows is not None else ""
+
+
+def _cause(error: Any) -> str:
+    while error.cause is not None:
+        error = error.cause
+    return error.message.strip()
+
+
+class _Handler(logging.StreamHandler):
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record)
+        if line:
+            self.stream.write(line + "\n")
+            self.flush()
+
+
+@dg.logger(description="A line for each asset and each failed check.")
+def terminal_logger(context: dg.InitLoggerContext) -> logging.Logger:
+    logger = logging.Logger("sparkify", logging.DEBUG)
+    handler = _Handler(sys.stderr)
+    handler.setFormatter(_Lines())
+    logger.addHandler(handler)
+    return logger

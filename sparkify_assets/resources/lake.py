@@ -1,0 +1,342 @@
+"""The lake: one Delta table for each dataset and asset, at `<lake>/<dataset>/<asset>`.
+
+Belongs here: writing part files into a table's folder, committing them as one version, reading
+versions back, and what is known of a version without reading it.
+Does not belong here: what the tables mean (`tables.py`) and Dagster (`io_manager.py`).
+
+A version becomes visible in one transaction. A writer that dies before it leaves part files that
+no version names; readers never see them, and `vacuum` removes them.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from sparkify_assets.errors import LakeError
+from sparkify_assets.tables import PartFile, Table
+
+if TYPE_CHECKING:
+    import polars as pl
+    from pyspark.sql import DataFrame, SparkSession
+
+LAKE_VARIABLE = "SPARKIFY_LAKE"
+T = TypeVar("T")
+_FOOTER_READERS = 8
+_SAID = "sparkify"  # the key of a commit's metadata that holds what its writer said
+
+
+@dataclass(frozen=True)
+class Version:
+    """What is known of a table's version without reading its rows."""
+
+    path: str
+    number: int
+    rows: int
+    size: int  # bytes
+    files: int
+    metadata: dict[str, Any]  # what its writer said of it
+
+
+def default_root() -> str:
+    """`SPARKIFY_LAKE`, or `lake/` in the working folder."""
+    return os.environ.get(LAKE_VARIABLE) or "lake"
+
+
+@dataclass(frozen=True)
+class Lake:
+    """Tables below `root`, a folder or an object store's URL."""
+
+    root: str
+
+    @cached_property
+    def uri(self) -> str:
+        if re.match(r"[a-z][a-z0-9+.-]+://", self.root):
+            return self.root.rstrip("/")
+        return Path(self.root).expanduser().absolute().as_posix()
+
+    @cached_property
+    def _filesystem(self) -> tuple[fs.FileSystem, str]:
+        return _open(self.uri)
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self._filesystem[0], fs.LocalFileSystem)
+
+    def folder(self, dataset: str, table: str) -> str:
+        """Where a table's files lie, as a path or URL for any reader."""
+        return f"{self.uri}/{dataset}/{table}"
+
+    def _inside(self, dataset: str, name: str) -> str:
+        return f"{self._filesystem[1]}/{dataset}/{name}"
+
+    # Writing
+
+    def new_parts(self, dataset: str, table: str) -> str:
+        """A fresh folder for part files inside a table's folder, made and returned as path or URL."""
+        parts = f"parts-{uuid.uuid4().hex[:12]}"
+        filesystem, _ = self._filesystem
+        with self._explained():
+            filesystem.create_dir(f"{self._inside(dataset, table)}/{parts}")
+        return f"{self.folder(dataset, table)}/{parts}"
+
+    def commit(
+        self,
+        dataset: str,
+        table: Table,
+        parts: Iterable[PartFile],
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Version:
+        """Make these part files the table's next version, replacing what the last one held."""
+        from deltalake import CommitProperties, Schema
+        from deltalake.transaction import AddAction, create_table_with_add_actions
+
+        schema = Schema.from_arrow(table.arrow_schema)
+        now = int(time.time() * 1000)
+        actions = [
+            AddAction(p.path, p.size, {}, now, True, json.dumps({"numRecords": p.rows}))
+            for p in parts
+        ]
+        said = CommitProperties(custom_metadata={_SAID: json.dumps(dict(metadata or {}))})
+        with self._explained():
+            delta = self._delta(dataset, table.name) if self.exists(dataset, table.name) else None
+            if delta is not None and delta.schema() == schema:
+                delta.create_write_transaction(
+                    actions, "overwrite", schema, partition_by=[], commit_properties=said
+                )
+            else:
+                create_table_with_add_actions(
+                    self.folder(dataset, table.name),
+                    schema,
+                    actions,
+                    mode="overwrite",
+                    partition_by=[],
+                    name=table.name,
+                    description=table.meaning,
+                    commit_properties=said,
+                )
+        return self.version(dataset, table.name)
+
+    def write_spark(
+        self,
+        dataset: str,
+        table: Table,
+        frame: DataFrame,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Version:
+        """Let Spark write a frame's part files, then commit them. The frame is computed once."""
+        folder = self.new_parts(dataset, table.name)
+        with self._explained():
+            frame.select(*table.names).write.mode("append").parquet(_for_spark(folder))
+        return self.commit(dataset, table, self._written(dataset, table.name, folder), metadata)
+
+    def write_polars(
+        self,
+        dataset: str,
+        table: Table,
+        rows: pl.DataFrame,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Version:
+        """Write a frame that fits in memory and commit it."""
+        folder = self.new_parts(dataset, table.name)
+        with self._explained():
+            part = write_part(folder, table, rows)
+        return self.commit(dataset, table, [part], metadata)
+
+    def write_file(self, dataset: str, name: str, content: bytes) -> str:
+        """Write a file beside the tables; a reader sees the old one or the new one, whole."""
+        filesystem, _ = self._filesystem
+        target = self._inside(dataset, name)
+        with self._explained():
+            filesystem.create_dir(target.rpartition("/")[0])
+            beside = f"{target}.{uuid.uuid4().hex[:12]}"
+            with filesystem.open_output_stream(beside if self.is_local else target) as stream:
+                stream.write(content)
+            if self.is_local:
+                filesystem.move(beside, target)
+        return f"{self.uri}/{dataset}/{name}"
+
+    def _written(self, dataset: str, table: str, folder: str) -> list[PartFile]:
+        filesystem, path = _open(folder)
+        files = [
+            info
+            for info in filesystem.get_file_info(fs.FileSelector(path))
+            if info.is_file and info.base_name.endswith(".parquet")
+        ]
+        parts = folder.rpartition("/")[2]
+
+        def part(info: fs.FileInfo) -> PartFile:
+            rows = pq.read_metadata(info.path, filesystem=filesystem).num_rows
+            return PartFile(f"{parts}/{info.base_name}", rows, info.size)
+
+        with ThreadPoolExecutor(_FOOTER_READERS) as readers:
+            return list(readers.map(part, sorted(files, key=lambda info: info.base_name)))
+
+    # Reading
+
+    def exists(self, dataset: str, table: str) -> bool:
+        from deltalake import DeltaTable
+
+        return DeltaTable.is_deltatable(self.folder(dataset, table))
+
+    def _delta(self, dataset: str, table: str) -> Any:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
+        try:
+            return DeltaTable(self.folder(dataset, table))
+        except TableNotFoundError:
+            raise LakeError(
+                f"The table {table} of {dataset} is not in the lake {self.uri} yet. "
+                f"Materialize {table} for {dataset} first."
+            ) from None
+
+    def version(self, dataset: str, table: str) -> Version:
+        """The newest version of a table. Raises LakeError when there is none."""
+        delta = self._delta(dataset, table)
+        actions = pa.table(delta.get_add_actions(flatten=True))
+        return Version(
+            path=self.folder(dataset, table),
+            number=delta.version(),
+            rows=sum(actions["num_records"].to_pylist()),
+            size=sum(actions["size_bytes"].to_pylist()),
+            files=actions.num_rows,
+            metadata=json.loads(delta.history(1)[0].get(_SAID, "{}")),
+        )
+
+    def files(self, dataset: str, table: str) -> list[str]:
+        """The part files of the newest version, as paths or URLs."""
+        return sorted(self._delta(dataset, table).file_uris())
+
+    def read_spark(self, spark: SparkSession, dataset: str, table: Table) -> DataFrame:
+        """A Spark frame of the newest version."""
+        files = [_for_spark(file) for file in self.files(dataset, table.name)]
+        if not files:
+            return spark.createDataFrame([], table.spark_schema)
+        return spark.read.schema(table.spark_schema).parquet(*files)
+
+    def read_polars(
+        self, dataset: str, table: Table, columns: list[str] | None = None
+    ) -> pl.DataFrame:
+        """A Polars frame of the newest version; for tables that fit in memory."""
+        import polars as pl
+
+        columns = columns or table.names
+        return pl.read_delta(self.folder(dataset, table.name), columns=columns).select(columns)
+
+    def over_parts(
+        self,
+        spark: SparkSession,
+        dataset: str,
+        table: str,
+        function: Callable[[pl.DataFrame], T],
+        columns: Sequence[str] | None = None,
+    ) -> list[T]:
+        """Call `function` in a Spark task for each part file of the newest version.
+
+        It gets the file's rows as a Polars frame. What it returns is sent to the driver, so it
+        should be small: a report, a handful of sums, or what `write_part` returned.
+        """
+        files = self.files(dataset, table)
+        if not files:
+            return []
+
+        def task(file: str) -> T:
+            import polars as pl
+
+            filesystem, path = _open(file)
+            names = list(columns) if columns else None
+            rows = pl.from_arrow(pq.read_table(path, columns=names, filesystem=filesystem))
+            assert isinstance(rows, pl.DataFrame)
+            return function(rows)
+
+        with self._explained():
+            return spark.sparkContext.parallelize(files, len(files)).map(task).collect()
+
+    def _explained(self) -> _Explained:
+        return _Explained(self)
+
+
+def write_part(folder: str, table: Table, rows: pl.DataFrame) -> PartFile:
+    """Write a frame into a folder of `Lake.new_parts`, in a task or on the driver."""
+    filesystem, path = _open(folder)
+    name = f"part-{uuid.uuid4().hex}.parquet"
+    arrow = rows.select(table.names).to_arrow().cast(table.arrow_schema.remove_metadata())
+    pq.write_table(arrow, f"{path}/{name}", filesystem=filesystem, compression="zstd")
+    size = filesystem.get_file_info(f"{path}/{name}").size
+    return PartFile(f"{folder.rpartition('/')[2]}/{name}", rows.height, size)
+
+
+class _Explained:
+    """Turns what the operating system and Spark say of a full or closed disk into a LakeError."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, LakeError):
+            return
+        text = str(error)
+        number = getattr(error, "errno", None)
+        if number == errno.ENOSPC or "No space left" in text or "ENOSPC" in text:
+            raise LakeError(
+                f"The disk of the lake {self.lake.uri} is full{_free(self.lake.uri)}. Nothing was "
+                f"committed: every table is as it was. Free some space, or point "
+                f"{LAKE_VARIABLE} at another disk, and run again."
+            ) from error
+        closed = (
+            "Permission denied",
+            "Read-only file system",
+            "Mkdirs failed",
+            "Cannot create directory",
+        )
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR) or any(
+            words in text for words in closed
+        ):
+            raise LakeError(
+                f"The lake {self.lake.uri} cannot be written ({_first_line(text)}). Give this "
+                f"user the right to write there, or point {LAKE_VARIABLE} at another folder."
+            ) from error
+
+
+def _open(uri: str) -> tuple[fs.FileSystem, str]:
+    return fs.FileSystem.from_uri(uri)
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
+
+
+def _free(path: str) -> str:
+    folder = Path(path)
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    with suppress(OSError):
+        return f" ({shutil.disk_usage(folder).free / 2**20:,.0f} MB free)"
+    return ""
+
+
+def _for_spark(uri: str) -> str:
+    """Hadoop knows S3 as s3a; a local path must not be taken for a URL when it holds a colon."""
+    if uri.startswith("s3://"):
+        return "s3a://" + uri.removeprefix("s3://")
+    return uri if "://" in uri else Path(uri).as_uri()

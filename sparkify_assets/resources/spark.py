@@ -1,0 +1,68 @@
+"""The Spark session's settings.
+
+Belongs here: how Spark is started on one machine or on a cluster, and how quiet it is.
+Does not belong here: what is computed with it. Anything not set here can be set in Spark's own
+`spark-defaults.conf`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from dagster_pyspark import LazyPySparkResource
+
+MASTER_VARIABLE = "SPARKIFY_SPARK_MASTER"
+_LOG_SETTINGS = Path(__file__).with_name("log4j2.properties")
+
+
+def memory_bytes() -> int:
+    """The machine's memory, in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def driver_memory(machine_bytes: int) -> str:
+    """Spark's heap for a machine of this size: a fifth of it, from 1 to 16 GB.
+
+    The rest is for the Python workers, whose Arrow buffers lie outside the heap, and for the
+    operating system's file cache.
+    """
+    gigabytes = machine_bytes / 2**30 / 5
+    return f"{round(min(max(gigabytes, 1), 16) * 1024)}m"
+
+
+def spark_settings(master: str | None = None) -> dict[str, str]:
+    """Spark's configuration: of `SPARKIFY_SPARK_MASTER`, or of all cores of this machine."""
+    master = master or os.environ.get(MASTER_VARIABLE) or "local[*]"
+    # The workers must run this interpreter, not whichever `python3` comes first.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    settings = {
+        "spark.app.name": "sparkify-assets",
+        "spark.master": master,
+        "spark.driver.memory": driver_memory(memory_bytes()),
+        # defaultJavaOptions leaves extraJavaOptions to the user.
+        "spark.driver.defaultJavaOptions": f"-Dlog4j2.configurationFile={_LOG_SETTINGS.as_uri()}",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "true" if sys.stderr.isatty() else "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+        "spark.sql.parquet.compression.codec": "zstd",
+        # A Delta commit says what is whole; marker and checksum files would only be litter.
+        "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
+        "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+    }
+    if master.startswith("local"):
+        cores = os.cpu_count() or 1
+        settings |= {
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.sql.shuffle.partitions": str(4 * cores),
+        }
+    return settings
+
+
+def spark_resource() -> LazyPySparkResource:
+    """A session that starts at first use, so that runs without Spark cost no JVM."""
+    return LazyPySparkResource(spark_config=spark_settings())

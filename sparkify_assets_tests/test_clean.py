@@ -1,0 +1,95 @@
+"""Cleaning, on frames worked out by hand and on Spark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from pyspark.sql import SparkSession
+
+from sparkify_assets.events.clean import clean, read_agent, repair_text
+from sparkify_assets.tables import CLEANED_EVENTS, RAW_EVENTS
+from sparkify_assets_tests.frames import at, raw, raw_events
+
+
+def cleaned(spark: SparkSession, rows: pl.DataFrame, folder: Path) -> pl.DataFrame:
+    rows.write_parquet(folder / "raw.parquet")
+    frame = spark.read.schema(RAW_EVENTS.spark_schema).parquet(str(folder / "raw.parquet"))
+    result = clean(frame, partitions=2).select(*CLEANED_EVENTS.names)
+    return pl.from_arrow(result.toArrow())  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def result(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
+    second = raw("2", at(0, 2), item_in_session=1, user_agent=None, location=None)
+    rows = raw_events(
+        raw("2", at(0, 3), item_in_session=2),
+        second,
+        raw("1", at(0, 1), page="Home", item_in_session=5),
+        raw("1", at(0, 1), artist="BeyoncÃ©", song="DÃ©jÃ Vu", item_in_session=4),
+        second,
+        raw("", at(0), auth="Logged Out", page="Home"),
+        raw("1261737", at(0), auth="Guest", page="Home"),
+        raw("1", at(0, 9), page="Cancellation Confirmation", auth="Cancelled"),
+        raw("", at(0, 9)),
+    )
+    return cleaned(spark, rows, tmp_path_factory.mktemp("clean"))
+
+
+def test_only_events_of_known_users_remain(result: pl.DataFrame) -> None:
+    assert set(result["user_id"]) == {"1", "2"}
+    assert set(result["auth"]) == {"Logged In", "Cancelled"}
+
+
+def test_exact_repeats_go_and_rows_that_differ_stay(result: pl.DataFrame) -> None:
+    assert result.filter(pl.col("user_id") == "2")["item_in_session"].to_list() == [1, 2]
+
+
+def test_a_users_rows_stand_together_in_time_order(result: pl.DataFrame) -> None:
+    changes = (result["user_id"] != result["user_id"].shift(1)).sum()
+    assert changes == result["user_id"].n_unique() - 1
+    first = result.filter(pl.col("user_id") == "1")
+    assert first["item_in_session"].to_list() == [4, 5, 0]
+
+
+def test_there_are_no_names(result: pl.DataFrame) -> None:
+    text = result.select(pl.selectors.string()).unpivot()["value"].drop_nulls()
+    assert not {"Ada", "Lovelace"} & set(text)
+    assert not {"first_name", "last_name"} & set(result.columns)
+
+
+def test_times_are_utc(result: pl.DataFrame) -> None:
+    assert result.schema["event_time"] == pl.Datetime("us", "UTC")
+    assert result["event_time"].min() == at(0, 1)
+    assert result["registered_at"].unique().to_list() == [at(-10)]
+
+
+def test_place_and_agent_are_read(result: pl.DataFrame) -> None:
+    row = result.row(0, named=True) if result["user_id"][0] == "1" else result.row(-1, named=True)
+    assert (row["state"], row["os"], row["browser"]) == ("CA", "Windows", "Firefox")
+    assert not row["user_agent"].startswith('"')
+    unknown = result.filter(pl.col("user_agent").is_null())
+    assert unknown.select("state", "os").row(0) == (None, None)
+
+
+def test_artist_and_song_are_repaired(result: pl.DataFrame) -> None:
+    row = result.filter(pl.col("item_in_session") == 4).row(0, named=True)
+    assert row["artist"] == "Beyoncé"
+    assert row["song"].startswith("Déj")
+    songs = result.filter(pl.col("page") == "NextSong")
+    assert songs["song_key"].null_count() == 0
+    assert result.filter(pl.col("page") != "NextSong")["song_key"].null_count() == 2
+
+
+@pytest.mark.parametrize(
+    ("broken", "meant"),
+    [("BjÃ¶rk", "Björk"), ("MiÃ\x83Â©ntele", "Miéntele"), ("Björk", "Björk"), ("AC/DC", "AC/DC")],
+)
+def test_repair_text(broken: str, meant: str) -> None:
+    assert repair_text(broken) == meant
+
+
+def test_read_agent_of_nothing() -> None:
+    assert read_agent(None) == (None, None, None)
+    assert read_agent("no browser at all") == (None, None, None)

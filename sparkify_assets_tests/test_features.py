@@ -1,0 +1,115 @@
+"""Features, on frames worked out by hand, and the property that makes them honest."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparkify_assets.churn import days, features
+from sparkify_assets.tables import FEATURE_TABLE, USER_DAYS
+from sparkify_assets_tests.frames import START, at, event, events
+from sparkify_assets_tests.test_days import random_events
+
+LOG_START = START.date()
+
+
+def day(n: int) -> date:
+    return LOG_START + timedelta(days=n)
+
+
+def features_at(rows_of_events: pl.DataFrame, *cutoffs: date) -> pl.DataFrame:
+    table = days.user_days(days.in_order(rows_of_events)).select(USER_DAYS.names)
+    rows = (
+        table.select("user_id")
+        .unique()
+        .join(pl.DataFrame({"as_of": list(cutoffs)}, schema={"as_of": pl.Date}), how="cross")
+    )
+    rows = rows.with_columns(protocol=pl.lit("forecast"), label=pl.lit(False))
+    usual = features.population_rates([features.population_totals(table)], list(cutoffs), LOG_START)
+    return features.features(table, rows, usual, LOG_START).sort("user_id", "as_of")
+
+
+def test_the_contract_names_every_feature_once() -> None:
+    assert len(set(features.FEATURE_NAMES)) == len(features.FEATURE_NAMES)
+    result = features_at(events(event("1", at(0))), day(1))
+    assert result.columns == FEATURE_TABLE.names
+
+
+def test_features_by_hand() -> None:
+    story = events(
+        event("1", at(0, 1), song_key=1),
+        event("1", at(0, 2), "Thumbs Up", item_in_session=1),
+        event("1", at(8, 1), session_id=2, level="paid", song_key=1),
+        event("1", at(8, 2), "Roll Advert", session_id=2, level="paid", item_in_session=1),
+    )
+    row = features_at(story, day(10)).row(0, named=True)
+    assert row["events_per_day_lifetime"] == pytest.approx(4 / 10)
+    assert row["events_per_day_3d"] == pytest.approx(2 / 3)
+    assert row["events_per_day_1d"] == 0
+    assert row["events_per_day_30d"] == pytest.approx(4 / 10), "a window ends at the log's start"
+    assert row["active_days_per_day_7d"] == pytest.approx(1 / 7)
+    assert row["is_paid"] == 1
+    assert row["paid_share"] == 0.5
+    assert row["days_at_level"] == pytest.approx(2 - 1 / 24)
+    assert row["days_since_last_event"] == pytest.approx(2 - 2 / 24)
+    assert row["account_age_days"] == 20
+    assert (row["history_days"], row["exposure_days"]) == (10, 10)
+    assert (row["distinct_songs"], row["distinct_songs_share"]) == (1, 0.5)
+    # The population is this one user, so shrinking changes nothing.
+    assert row["thumbs_up_per_100_songs"] == pytest.approx(50)
+    assert row["sessions_per_day"] == pytest.approx(2 / 10)
+    assert row["gap_days"] == pytest.approx(8 - 1 / 24)
+    assert row["hours_per_session"] == pytest.approx(1)
+    assert (row["night_share"], row["weekend_share"]) == (1, 0)
+    assert (row["is_female"], row["in_west"], row["on_windows"], row["with_firefox"]) == (1,) * 4
+
+
+def test_a_user_with_little_history_is_taken_for_a_usual_one() -> None:
+    usual = [event(f"u{n}", at(0, 0, m), item_in_session=m) for n in range(5) for m in range(100)]
+    thumbs = [event("new", at(0), "Thumbs Down"), event("new", at(0, 0, 9), item_in_session=1)]
+    result = features_at(events(*usual, *thumbs), day(1))
+    rate = dict(result.select("user_id", "thumbs_down_per_100_songs").iter_rows())
+    assert rate["u0"] < rate["new"] < 5, "one thumb in one song is not a rate of 100"
+
+
+def test_a_user_without_a_day_before_the_cutoff_has_no_row() -> None:
+    assert features_at(events(event("1", at(5))), day(5)).height == 0
+    assert features_at(events(event("1", at(5))), day(6)).height == 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(random_events, random_events, st.integers(1, 20))
+def test_nothing_at_or_after_the_cutoff_reaches_a_feature(
+    rows: list[dict], invented: list[dict], cutoff: int
+) -> None:
+    """Deleting or inventing events at or after the cutoff changes no feature at it."""
+    before = [r for r in rows if r["event_time"] < at(cutoff)]
+    after = [r for r in invented if r["event_time"] >= at(cutoff)]
+    if not before:
+        return
+    alone = features_at(events(*before), day(cutoff))
+    users = alone["user_id"].unique()
+    for changed in ([*before, *after], rows):
+        assert (
+            features_at(events(*changed), day(cutoff))
+            .filter(pl.col("user_id").is_in(users.implode()))
+            .equals(alone)
+        )
+
+
+@given(random_events)
+@settings(deadline=None, max_examples=30)
+def test_population_totals_add_up_over_any_split_of_users(rows: list[dict]) -> None:
+    table = days.user_days(days.in_order(events(*rows)))
+    split = [features.population_totals(part) for _, part in table.group_by("user_id")]
+    if not split:
+        return
+    cutoffs = [day(n) for n in range(1, 22)]
+    together = features.population_rates([features.population_totals(table)], cutoffs, LOG_START)
+    apart = features.population_rates(split, cutoffs, LOG_START)
+    for name in together.columns[1:]:
+        assert together[name].to_list() == pytest.approx(apart[name].to_list())
