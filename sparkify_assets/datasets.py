@@ -138,4 +138,5 @@ def dataset_config(partition_key: str) -> dict[str, Any]:
         "evaluation_predictions": EvaluationConfig(**folds, repeats=chosen.repeats),
         "evaluation_metrics": MetricsConfig(resamples=chosen.resamples),
     }
-    return {"ops": {op: {"config": config.model_dump()} for op, config in configs.items()}}
+    ops = {op: {"config": config.model_dump()} for op, config in configs.items()}
+    return {"ops": ops, "loggers": {"console": {}}}

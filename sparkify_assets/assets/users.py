@@ -101,6 +101,7 @@ def feature_table(
         "cutoffs": [_iso(time) for time in times],
         "log_start": _iso(log.start),
         "log_end": _iso(log.end),
+        "last_day": _iso(log.last_day),
     }
     context.add_output_metadata({"cutoffs": said["cutoffs"], "log": f"{log.start} to {log.end}"})
     return Rows(parts, said)

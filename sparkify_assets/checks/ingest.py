@@ -23,7 +23,7 @@ def every_line_is_accounted_for(
     return dg.AssetCheckResult(
         passed=same and lines == events.rows + rejected.rows,
         description=(
-            f"{lines:,} lines were read: {events.rows:,} events and {rejected.rows:,} rejected lines"
+            f"{lines:,} lines were read: {events.rows:,} events, {rejected.rows:,} rejected lines"
             + ("." if same else ", which are of two different readings of the log.")
         ),
         metadata={"lines": lines, "events": events.rows, "rejected lines": rejected.rows},

@@ -66,7 +66,7 @@ def forecast_cutoffs(
     return [log.start + timedelta(days=day) for day in days]
 
 
-def check_horizon(log: Span, cutoffs: Sequence[date], horizon_days: int) -> None:
+def check_horizon(log: Span, cutoffs: Sequence[object], horizon_days: int) -> None:
     """Raise NotEnoughDataError where the log is too short for a single labelled cutoff."""
     if not cutoffs:
         raise NotEnoughDataError(
@@ -74,6 +74,13 @@ def check_horizon(log: Span, cutoffs: Sequence[date], horizon_days: int) -> None
             f"history before it and a horizon of {horizon_days} days after it. Use a longer log or "
             f"a shorter horizon."
         )
+
+
+def learnable(feature_table: pl.DataFrame, protocol: str) -> pl.DataFrame:
+    """The rows of a protocol whose outcome is known."""
+    return feature_table.filter(
+        (pl.col("protocol") == protocol) & pl.col("label").is_not_null()
+    )
 
 
 def forecast_rows(

@@ -39,16 +39,14 @@ PREDICTION_COLUMNS = [
     "as_of",
     "label",
     "probability",
-    "threshold",
-    "balanced_threshold",
+    *metrics.THRESHOLDS.values(),
 ]
 
 TRAINED_COLUMNS = [
     "model",
     "chosen",
     "pr_auc",
-    "threshold",
-    "balanced_threshold",
+    *metrics.THRESHOLDS.values(),
     "features",
     "rows",
     "positives",
@@ -64,8 +62,7 @@ class Choice:
 
     chosen: str
     pr_auc: dict[str, float]
-    threshold: dict[str, float]  # flag if probability >= threshold: best F1 of the churned class
-    balanced_threshold: dict[str, float]  # best balanced accuracy
+    thresholds: dict[str, dict[str, float]]  # by the names in metrics.THRESHOLDS
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,8 @@ class Trained:
 
     @property
     def threshold(self) -> float:
-        return self.choice.threshold[self.choice.chosen]
+        """Flag a user if the probability is at least this: best F1 of the churned class."""
+        return self.choice.thresholds[self.choice.chosen]["threshold"]
 
     def to_rows(self) -> pd.DataFrame:
         """A row a candidate with TRAINED_COLUMNS, the chosen one first; no pickle in it."""
@@ -95,8 +93,7 @@ class Trained:
                 "model": names,
                 "chosen": [name == self.choice.chosen for name in names],
                 "pr_auc": [self.choice.pr_auc[name] for name in names],
-                "threshold": [self.choice.threshold[name] for name in names],
-                "balanced_threshold": [self.choice.balanced_threshold[name] for name in names],
+                **pd.DataFrame([self.choice.thresholds[name] for name in names]),
                 "features": [list(self.models[name].features) for name in names],
                 "rows": self.rows,
                 "positives": self.positives,
@@ -258,10 +255,12 @@ def _choose(rows: _Rows, probability: np.ndarray) -> Choice:
     return Choice(
         chosen=max(rows.candidates, key=lambda name: pr_auc[name]),
         pr_auc=pr_auc,
-        threshold={n: metrics.best_threshold(rows.label, p) for n, p in by_name.items()},
-        balanced_threshold={
-            n: metrics.best_threshold(rows.label, p, "balanced_accuracy")
-            for n, p in by_name.items()
+        thresholds={
+            name: {
+                column: metrics.best_threshold(rows.label, p, aim)
+                for aim, column in metrics.THRESHOLDS.items()
+            }
+            for name, p in by_name.items()
         },
     )
 
@@ -276,8 +275,7 @@ def _predictions(rows: _Rows, probability: np.ndarray, choice: Choice) -> pd.Dat
                 model=model,
                 candidate=candidate,
                 probability=by_name[candidate],
-                threshold=choice.threshold[candidate],
-                balanced_threshold=choice.balanced_threshold[candidate],
+                **choice.thresholds[candidate],
             )
             for model, candidate in candidate_of.items()
         ],
@@ -289,7 +287,7 @@ def _fit_without(
     rows: _Rows, fold: np.ndarray, left_out: Sequence[tuple[int, ...]], seed: int, jobs: int
 ) -> list[tuple[dict[str, Model], np.ndarray]]:
     """For each set of folds: models fitted without it, and their probabilities for its rows."""
-    from sklearn.utils.parallel import Parallel, delayed
+    from joblib import Parallel, delayed  # type: ignore[import-untyped]
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     def one(out: tuple[int, ...]) -> tuple[dict[str, Model], np.ndarray]:

@@ -28,6 +28,12 @@ METRIC_COLUMNS = [
     "rows",
     "positives",
 ]
+# What is maximised on the training folds -> the column of the threshold that does.
+THRESHOLDS = {
+    "f1": "threshold",
+    "balanced_accuracy": "balanced_threshold",
+    "weighted_f1": "weighted_threshold",
+}
 TOP_SHARE = 0.1
 CALIBRATION_BINS = 10
 # In units of what a kept user is worth: cost of contacting one, share of contacted churners kept.
@@ -49,7 +55,8 @@ METRIC_MEANINGS = {
     "recall": "Recall of the churned class at that threshold",
     "balanced_accuracy": "Mean recall of the two classes, at a threshold chosen for it on the "
     "training folds",
-    "weighted_f1": "F1 of both classes weighted by their rows, at the threshold of f1",
+    "weighted_f1": "F1 of both classes weighted by their rows, at a threshold chosen for it on "
+    "the training folds",
     "weighted_f1_always_stays": "Weighted F1 of always saying that a user stays",
     "lift_top_10": "Churned share among the 10 % with the highest probability over that of all",
     "recall_top_10": "Share of all churned rows that are among the 10 % with the highest "
@@ -71,7 +78,8 @@ class Scored(NamedTuple):
     label: np.ndarray  # 0.0 or 1.0
     probability: np.ndarray
     flagged: np.ndarray  # probability >= threshold
-    flagged_balanced: np.ndarray  # probability >= balanced threshold
+    flagged_balanced: np.ndarray  # probability >= balanced_threshold
+    flagged_weighted: np.ndarray  # probability >= weighted_threshold
 
 
 class Curve(NamedTuple):
@@ -149,6 +157,15 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 
+def weighted_f1(
+    hits: np.ndarray, flagged: np.ndarray, positives: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """F1 of each class weighted by its rows, from counts; `hits` are the flagged positives."""
+    churned = _ratio(2 * hits, flagged + positives)
+    stayed = _ratio(2 * (rows - positives - flagged + hits), 2 * rows - flagged - positives)
+    return (positives * churned + (rows - positives) * stayed) / rows
+
+
 def equal_bins(probability: np.ndarray, bins: int = CALIBRATION_BINS) -> np.ndarray:
     """A bin for each row, of as equally many rows as ties allow: equal probabilities share one."""
     _, group, sizes = np.unique(probability, return_inverse=True, return_counts=True)
@@ -158,7 +175,7 @@ def equal_bins(probability: np.ndarray, bins: int = CALIBRATION_BINS) -> np.ndar
 
 def metric_values(scored: Scored, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Every metric for every column of `weights` (rows x resamples); NaN where undefined."""
-    label, probability, flagged, flagged_balanced = scored
+    label, probability, flagged, flagged_balanced, flagged_weighted = scored
     clipped = np.clip(probability, 1e-15, 1 - 1e-15)
     in_bin = equal_bins(probability) == np.arange(CALIBRATION_BINS)[:, None]
     # What is a weighted sum over rows, in one product.
@@ -169,6 +186,8 @@ def metric_values(scored: Scored, weights: np.ndarray) -> dict[str, np.ndarray]:
         "flagged": flagged,
         "hits_balanced": label * flagged_balanced,
         "flagged_balanced": flagged_balanced,
+        "hits_weighted": label * flagged_weighted,
+        "flagged_weighted": flagged_weighted,
         "log_loss": -np.log(np.where(label > 0, clipped, 1 - clipped)),
         "squared_error": (label - probability) ** 2,
         **{_profit_name(c, s): (probability * s > c) * (label * s - c) for c, s in PROFIT_GRID},
@@ -181,8 +200,6 @@ def metric_values(scored: Scored, weights: np.ndarray) -> dict[str, np.ndarray]:
     hits_b, flags_b = total["hits_balanced"], total["flagged_balanced"]
     curve = cumulative(label, probability, weights)
     top = recall_at_top(curve)
-    f1 = _ratio(2 * hits, flags + positives)
-    f1_stays = _ratio(2 * (rows - positives - flags + hits), 2 * rows - flags - positives)
     with np.errstate(divide="ignore", invalid="ignore"):
         prevalence = positives / rows
         stay_recall = 1 - (flags_b - hits_b) / (rows - positives)
@@ -192,11 +209,13 @@ def metric_values(scored: Scored, weights: np.ndarray) -> dict[str, np.ndarray]:
             "roc_auc": roc_auc(curve),
             "log_loss": total["log_loss"] / rows,
             "brier_score": total["squared_error"] / rows,
-            "f1": f1,
+            "f1": _ratio(2 * hits, flags + positives),
             "precision": _ratio(hits, flags),
             "recall": hits / positives,
             "balanced_accuracy": (hits_b / positives + stay_recall) / 2,
-            "weighted_f1": prevalence * f1 + (1 - prevalence) * f1_stays,
+            "weighted_f1": weighted_f1(
+                total["hits_weighted"], total["flagged_weighted"], positives, rows
+            ),
             "weighted_f1_always_stays": 2 * (1 - prevalence) ** 2 / (2 - prevalence),
             "lift_top_10": top / TOP_SHARE,
             "recall_top_10": top,
@@ -206,21 +225,25 @@ def metric_values(scored: Scored, weights: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def best_threshold(label: np.ndarray, probability: np.ndarray, aim: str = "f1") -> float:
-    """The threshold (flag if probability >= it) with the best "f1" or "balanced_accuracy".
+    """The threshold (flag if probability >= it) with the best `aim`, a key of THRESHOLDS.
 
-    It lies half way to the next lower probability. Of equally good ones the highest is taken.
+    It lies half way to the next lower probability. Of equally good ones the highest is taken;
+    where it is best to flag nobody, one above all probabilities.
     """
     curve, ordered = _curve(label, probability)
-    hits, flagged = curve.positives[:, 0], curve.rows[:, 0]
+    hits, flagged = (np.append(0, counts[:, 0]) for counts in (curve.positives, curve.rows))
     positives, rows = hits[-1], flagged[-1]
     if aim == "f1":
         worth = 2 * hits / (flagged + positives)
     elif aim == "balanced_accuracy":
         worth = hits / positives - (flagged - hits) / (rows - positives)
+    elif aim == "weighted_f1":
+        worth = weighted_f1(hits, flagged, positives, rows)
     else:
         raise ValueError(f"no such aim: {aim}")
-    last = curve.last[np.argmax(worth)]
-    return float((ordered[last] + ordered[min(last + 1, len(ordered) - 1)]) / 2)
+    above = np.append(1.0, ordered)  # a bound for flagging nobody, then each row
+    last = np.append(-1, curve.last)[np.argmax(worth)] + 1
+    return float((above[last] + above[min(last + 1, len(ordered))]) / 2)
 
 
 def pr_auc(label: np.ndarray, probability: np.ndarray) -> float:
@@ -268,8 +291,10 @@ def bootstrap(
         scored = Scored(
             ordered["label"].to_numpy(dtype=float),
             probability,
-            (probability >= ordered["threshold"].to_numpy(dtype=float)).astype(float),
-            (probability >= ordered["balanced_threshold"].to_numpy(dtype=float)).astype(float),
+            *(
+                (probability >= ordered[name].to_numpy(dtype=float)).astype(float)
+                for name in THRESHOLDS.values()
+            ),
         )
         chunks = resamples.weights(ordered["user_id"].to_numpy(), values_at_once)
         values = pd.concat(

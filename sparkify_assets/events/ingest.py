@@ -24,16 +24,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.fs
 
 from sparkify_assets.errors import LakeError, SourceError, SparkifyError
+from sparkify_assets.events.parse import MAX_LINE_BYTES, kind_of, parse_block
 from sparkify_assets.events.source import LogFile, open_filesystem, printable
 from sparkify_assets.tables import PartFile
 
-# Polars and `parse` are imported within tasks: Polars reads its number of threads at import.
 if TYPE_CHECKING:
-    import polars as pl
     from pyspark.sql import SparkSession
 
 logger = logging.getLogger("sparkify_assets")
@@ -115,6 +115,8 @@ def ingest(
     task = functools.partial(
         _run, events_folder=events_folder, rejected_folder=rejected_folder, chunk_bytes=block_bytes
     )
+    # Polars reads this when it is imported; Spark already runs a task on each core.
+    context.environment.setdefault("POLARS_MAX_THREADS", "1")
     outcomes = context.parallelize(blocks, len(blocks)).map(task).collect() if blocks else []
     try:
         _check(outcomes)
@@ -184,9 +186,6 @@ def _reasons(outcomes: Iterable[_Outcome]) -> Counter[str]:
 
 def _run(block: _Block, *, events_folder: str, rejected_folder: str, chunk_bytes: int) -> _Outcome:
     """Never raises what a user can act on: through Spark it would arrive as a Java stack trace."""
-    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # Spark runs a task on each core
-    from sparkify_assets.events.parse import kind_of, parse_block
-
     outcome = _Outcome(block.file)
     try:
         for offset, data in _whole_lines(block, chunk_bytes):
@@ -229,8 +228,6 @@ def _whole_lines(block: _Block, chunk_bytes: int) -> Iterator[tuple[int, bytes]]
 
 
 def _lines_of_block(file: LogFile, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-    from sparkify_assets.events.parse import MAX_LINE_BYTES
-
     filesystem, path = open_filesystem(file.uri)
     with filesystem.open_input_file(path) as stream:
         if stream.size() != file.size:
@@ -264,8 +261,6 @@ def next_line(stream: pa.NativeFile, position: int, limit: int) -> int:
 
 def _lines_of_stream(file: LogFile, chunk_bytes: int) -> Iterator[tuple[int, bytes]]:
     """Like a block, of a file that can only be read from its start, in bounded memory."""
-    from sparkify_assets.events.parse import MAX_LINE_BYTES
-
     filesystem, path = open_filesystem(file.uri)
     codec = _CODECS[file.compression] if file.compression else None
     offset, rest, skipping = 0, b"", False

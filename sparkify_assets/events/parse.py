@@ -59,7 +59,9 @@ _WHOLE = [_FIELD[c.name] for c in _LOG_COLUMNS if c.type == INTEGER]
 _NUMBERS = [_FIELD[c.name] for c in _LOG_COLUMNS if c.type == NUMBER]
 _TEXTS = [_FIELD[c.name] for c in _LOG_COLUMNS if c.type == STRING]
 
-_SCHEMA = {_FIELD[name]: kind for name, kind in RAW_EVENTS.polars_schema.items() if name in _FIELD}
+_EVENTS_SCHEMA = pl.Schema(RAW_EVENTS.arrow_schema)
+_REJECTED_SCHEMA = pl.Schema(REJECTED_LINES.arrow_schema)
+_SCHEMA = {_FIELD[name]: kind for name, kind in _EVENTS_SCHEMA.items() if name in _FIELD}
 # pandas and others write a whole number as 5.0 where its column holds nulls.
 _FLOAT_SCHEMA = {
     field: pl.Float64() if field in _WHOLE else kind for field, kind in _SCHEMA.items()
@@ -353,15 +355,8 @@ def _shown(line: bytes) -> str:
 
 
 def _rejected_frame(offsets: Any, reasons: list[str], texts: list[str]) -> pl.DataFrame:
-    schema = {
-        name: kind
-        for name, kind in REJECTED_LINES.polars_schema.items()
-        if name in ("byte_offset", "reason", "text")
-    }
-    return pl.DataFrame(
-        {"byte_offset": np.asarray(offsets, np.int64), "reason": reasons, "text": texts},
-        schema=schema,
-    )
+    columns = {"byte_offset": np.asarray(offsets, np.int64), "reason": reasons, "text": texts}
+    return pl.DataFrame(columns, schema={name: _REJECTED_SCHEMA[name] for name in columns})
 
 
 def _text(value: str) -> pl.Expr:

@@ -1,1 +1,4 @@
-"""What the assets run on: the Spark session and the lake. Only this package knows storage and session."""
+"""What the assets run on: the Spark session and the lake.
+
+Only this package knows how tables are stored and how Spark is started.
+"""

@@ -89,7 +89,7 @@ class Lake:
     # Writing
 
     def new_parts(self, dataset: str, table: str) -> str:
-        """A fresh folder for part files inside a table's folder, made and returned as path or URL."""
+        """Make a fresh folder for part files inside a table's folder; its path or URL."""
         parts = f"parts-{uuid.uuid4().hex[:12]}"
         filesystem, _ = self._filesystem
         with self._explained():

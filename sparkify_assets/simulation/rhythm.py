@@ -38,7 +38,8 @@ def next_start(
     origin = last
     gap = mean_gap
     while len(waiting):
-        drawn = warped(origin + (rng.standard_exponential(len(origin)) * gap).astype(np.int64))
+        wait = (rng.standard_exponential(len(origin)) * gap).astype(np.int64)
+        drawn = warped(origin + wait + SESSION_GAP)
         early = drawn < origin
         kept = ~early & (rng.random(len(drawn)) >= damping(drawn))
         starts[waiting[kept]] = drawn[kept]
@@ -50,10 +51,9 @@ def next_start(
 
 
 def warped(seconds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The time moved towards the busy hours of the day, after the least gap between sessions."""
-    later = seconds + SESSION_GAP
-    phase = 2 * np.pi / SECONDS_A_DAY * (later % SECONDS_A_DAY - WARP_PHASE)
-    return later + (WARP * SECONDS_A_DAY * np.sin(phase)).astype(np.int64)
+    """Times moved towards the busy hours of their day."""
+    phase = 2 * np.pi / SECONDS_A_DAY * (seconds % SECONDS_A_DAY - WARP_PHASE)
+    return seconds + (WARP * SECONDS_A_DAY * np.sin(phase)).astype(np.int64)
 
 
 def damping(seconds: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -64,6 +64,20 @@ def damping(seconds: NDArray[np.int64]) -> NDArray[np.float64]:
     quiet = _quiet_days()
     place = np.clip(day + REACH, 1, len(quiet) - 1)
     return DAMPING * (share * quiet[place] + (1 - share) * quiet[place - 1])
+
+
+def first_start(
+    arrival: NDArray[np.int64], mean_gap: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Starts of the first sessions: gaps are stepped from two mean gaps before the arrival until
+    one mean gap before it, so that most users are already there, many in mid-session."""
+    start = arrival - 2 * mean_gap.astype(np.int64)
+    stop = arrival - mean_gap.astype(np.int64)
+    waiting = np.arange(len(arrival))
+    while len(waiting):
+        start[waiting] = next_start(start[waiting], mean_gap[waiting], rng)
+        waiting = waiting[start[waiting] < stop[waiting]]
+    return start
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,196 @@
+"""From the feature table to a model, what it is worth, what goes with churn, and scores."""
+
+import hashlib
+import json
+from datetime import date
+from importlib.metadata import version
+
+import dagster as dg
+import pandas as pd
+import polars as pl
+from pyspark.sql import DataFrame
+
+from sparkify_assets.assets.declaring import ANALYTICS, SPARK_POOL, described, explained
+from sparkify_assets.churn import cutoffs, evaluation, factors, metrics, models, scoring
+from sparkify_assets.churn.features import FEATURE_NAMES, FEATURES
+from sparkify_assets.datasets import (
+    PARTITIONS,
+    EvaluationConfig,
+    MetricsConfig,
+    TrainingConfig,
+)
+from sparkify_assets.resources.io_manager import LakeResource
+from sparkify_assets.tables import Rows
+
+_GROUP = "churn"
+_SPAN = ("log_start", "log_end", "last_day")
+_LIBRARIES = ("scikit-learn", "xgboost-cpu", "skops", "numpy")
+
+
+@dg.asset(
+    **described("trained_model", group=_GROUP, kinds={"scikitlearn", "xgboost"}, owner=ANALYTICS),
+    partitions_def=PARTITIONS,
+)
+@explained
+def trained_model(
+    context: dg.AssetExecutionContext,
+    config: TrainingConfig,
+    lake: LakeResource,
+    feature_table: pl.DataFrame,
+) -> Rows:
+    seen = lake.lake.version(context.partition_key, "feature_table")
+    evaluation.check_enough(
+        cutoffs.learnable(feature_table, cutoffs.WHOLE_LOG).select("user_id", "label").to_pandas()
+    )
+    cutoffs.check_horizon(
+        cutoffs.Span(*(date.fromisoformat(seen.metadata[name]) for name in _SPAN)),
+        seen.metadata["cutoffs"],
+        seen.metadata["horizon_days"],
+    )
+    trained = evaluation.train(
+        cutoffs.learnable(feature_table, cutoffs.FORECAST),
+        FEATURE_NAMES,
+        folds=config.folds,
+        seed=config.seed,
+    )
+    choice = trained.choice
+    rows = []
+    for name, model in trained.models.items():
+        artifact = model.save()
+        rows.append(
+            {
+                "model": name,
+                "chosen": name == choice.chosen,
+                "pr_auc": choice.pr_auc[name],
+                "threshold": choice.threshold[name],
+                "balanced_threshold": choice.balanced_threshold[name],
+                "features": list(model.features),
+                "artifact": artifact,
+                "sha256": hashlib.sha256(artifact).hexdigest(),
+                "rows": trained.rows,
+                "positives": trained.positives,
+                "churned_users": trained.churned_users,
+                "horizon_days": seen.metadata["horizon_days"],
+                "feature_table_version": seen.number,
+                "libraries": json.dumps({name: version(name) for name in _LIBRARIES}),
+            }
+        )
+    context.add_output_metadata(
+        {
+            "chosen": choice.chosen,
+            "pr_auc_out_of_fold": choice.pr_auc[choice.chosen],
+            "churned_users": trained.churned_users,
+        }
+    )
+    return Rows(pl.DataFrame(rows), {"feature_table": seen.number})
+
+
+@dg.asset(
+    **described(
+        "evaluation_predictions",
+        group=_GROUP,
+        kinds={"scikitlearn", "xgboost"},
+        owner=ANALYTICS,
+    ),
+    partitions_def=PARTITIONS,
+    deps=["trained_model"],
+)
+@explained
+def evaluation_predictions(
+    context: dg.AssetExecutionContext,
+    config: EvaluationConfig,
+    lake: LakeResource,
+    feature_table: pl.DataFrame,
+) -> Rows:
+    seen = lake.lake.version(context.partition_key, "feature_table")
+    found, left_out = [], {}
+    for protocol, horizon in (
+        (cutoffs.FORECAST, seen.metadata["horizon_days"]),
+        (cutoffs.WHOLE_LOG, None),
+    ):
+        context.log.info(f"testing the models, {protocol}")
+        result = evaluation.evaluate(
+            cutoffs.learnable(feature_table, protocol),
+            FEATURE_NAMES,
+            protocol,
+            horizon_days=horizon,
+            folds=config.folds,
+            repeats=config.repeats,
+            seed=config.seed,
+        )
+        found.append(result.predictions)
+        left_out |= {f"{protocol}, {name}": why for name, why in result.left_out.items()}
+    for what, why in left_out.items():
+        context.log.warning(f"left out: {what}: {why}")
+    context.add_output_metadata({"left_out": left_out})
+    said = {"feature_table": seen.number, "left_out": left_out}
+    return Rows(pl.from_pandas(pd.concat(found, ignore_index=True)), said)
+
+
+@dg.asset(
+    **described("evaluation_metrics", group=_GROUP, kinds={"numpy"}, owner=ANALYTICS),
+    partitions_def=PARTITIONS,
+)
+@explained
+def evaluation_metrics(
+    context: dg.AssetExecutionContext,
+    config: MetricsConfig,
+    evaluation_predictions: pl.DataFrame,
+) -> pl.DataFrame:
+    table = metrics.evaluation_metrics(
+        evaluation_predictions.to_pandas(), resamples=config.resamples
+    )
+    shown = table[(table["model"] == evaluation.CHOSEN) & table["metric"].isin(_PLOTTED)]
+    context.add_output_metadata(
+        {f"{row.protocol}_{row.estimate}_{row.metric}": row.value for row in shown.itertuples()}
+    )
+    return pl.from_pandas(table)
+
+
+# What the UI plots over time.
+_PLOTTED = ("pr_auc", "roc_auc", "weighted_f1", "f1", "brier_score", "lift_top_10")
+
+
+@dg.asset(
+    **described("churn_factors", group=_GROUP, kinds={"numpy"}, owner=ANALYTICS),
+    partitions_def=PARTITIONS,
+)
+@explained
+def churn_factors(trained_model: pl.DataFrame, feature_table: pl.DataFrame) -> pl.DataFrame:
+    _, model = chosen_model(trained_model)
+    table = factors.churn_factors(
+        models.load(model), cutoffs.learnable(feature_table, cutoffs.FORECAST), FEATURES
+    )
+    return pl.from_pandas(table)
+
+
+@dg.asset(
+    **described("churn_scores", group=_GROUP, kinds={"spark"}, owner=ANALYTICS),
+    partitions_def=PARTITIONS,
+    pool=SPARK_POOL,
+)
+@explained
+def churn_scores(
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    trained_model: pl.DataFrame,
+    feature_table: DataFrame,
+) -> Rows:
+    seen = lake.lake.version(context.partition_key, "feature_table")
+    name, model = chosen_model(trained_model)
+    living = feature_table.where(
+        (feature_table.protocol == cutoffs.FORECAST)
+        & (feature_table.as_of == seen.metadata["log_end"])
+    )
+    said = {
+        "model": name,
+        "trained_model": lake.lake.version(context.partition_key, "trained_model").number,
+        "feature_table": seen.number,
+    }
+    return Rows(scoring.score(living, model, FEATURES), said)
+
+
+def chosen_model(trained_model: pl.DataFrame) -> tuple[str, bytes]:
+    """The name and the artifact of the model that scores the users."""
+    row = trained_model.row(by_predicate=pl.col("chosen"), named=True)
+    return row["model"], row["artifact"]
