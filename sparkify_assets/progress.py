@@ -24,19 +24,21 @@ class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         event = getattr(record, "dagster_event", None)
         if event is None:
-            return f"    {record.getMessage().rpartition(' - ')[2]}"
+            # What the assets say is below ERROR; above it the executor lists what it skips.
+            said = record.getMessage().rpartition(" - ")[2]
+            return f"    {said}" if record.levelno < logging.ERROR else ""
         return self._lines.get(event.event_type, _silent)(self, event)
 
     def _start(self, event: Any) -> str:
         self.started[event.step_key] = time.monotonic()
-        return "" if "_contract" in event.step_key else f"  {_spoken(event.step_key)} ..."
+        return ""
 
     def _materialized(self, event: Any) -> str:
         materialization = event.event_specific_data.materialization
         key = materialization.asset_key.to_user_string()
         rows = materialization.metadata.get("dagster/partition_row_count")
         seconds = time.monotonic() - self.started.get(event.step_key, time.monotonic())
-        return f"  {key:<24}{_count(rows):>14}  {seconds:6.1f} s"
+        return f"  {key:<24}{_count(rows):>15}  {seconds:6.1f} s"
 
     def _checked(self, event: Any) -> str:
         check = event.event_specific_data

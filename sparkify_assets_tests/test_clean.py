@@ -1,27 +1,19 @@
-"""Cleaning, on frames worked out by hand and on Spark."""
+"""Cleaning, on frames worked out by hand."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import polars as pl
 import pytest
-from pyspark.sql import SparkSession
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sparkify_assets.events.clean import clean, read_agent, repair_text
-from sparkify_assets.tables import CLEANED_EVENTS, RAW_EVENTS
+from sparkify_assets.events.clean import clean, key, read_agent, repair_text
+from sparkify_assets.tables import CLEANED_EVENTS
 from sparkify_assets_tests.frames import at, raw, raw_events
 
 
-def cleaned(spark: SparkSession, rows: pl.DataFrame, folder: Path) -> pl.DataFrame:
-    rows.write_parquet(folder / "raw.parquet")
-    frame = spark.read.schema(RAW_EVENTS.spark_schema).parquet(str(folder / "raw.parquet"))
-    result = clean(frame, partitions=2).select(*CLEANED_EVENTS.names)
-    return pl.from_arrow(result.toArrow())  # type: ignore[return-value]
-
-
 @pytest.fixture(scope="module")
-def result(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
+def result() -> pl.DataFrame:
     second = raw("2", at(0, 2), item_in_session=1, user_agent=None, location=None)
     rows = raw_events(
         raw("2", at(0, 3), item_in_session=2),
@@ -34,7 +26,7 @@ def result(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> pl.
         raw("1", at(0, 9), page="Cancellation Confirmation", auth="Cancelled"),
         raw("", at(0, 9)),
     )
-    return cleaned(spark, rows, tmp_path_factory.mktemp("clean"))
+    return clean(rows).select(CLEANED_EVENTS.names)
 
 
 def test_only_events_of_known_users_remain(result: pl.DataFrame) -> None:
@@ -79,7 +71,8 @@ def test_artist_and_song_are_repaired(result: pl.DataFrame) -> None:
     assert row["song"].startswith("Déj")
     songs = result.filter(pl.col("page") == "NextSong")
     assert songs["song_key"].null_count() == 0
-    assert result.filter(pl.col("page") != "NextSong")["song_key"].null_count() == 2
+    rest = result.filter(pl.col("page") != "NextSong")
+    assert rest["song_key"].null_count() == rest.height == 2
 
 
 @pytest.mark.parametrize(
@@ -91,5 +84,30 @@ def test_repair_text(broken: str, meant: str) -> None:
 
 
 def test_read_agent_of_nothing() -> None:
-    assert read_agent(None) == (None, None, None)
     assert read_agent("no browser at all") == (None, None, None)
+
+
+def test_keys_are_for_good() -> None:
+    """They are stored, so another version of any library must not change them."""
+    assert (key("A"), key("Beyoncé")) == (-740712821, 1055829926)
+
+
+def test_the_same_title_by_two_artists_is_two_songs() -> None:
+    rows = clean(raw_events(raw("1", at(0), artist="A"), raw("1", at(1), artist="B")))
+    assert rows["song_key"].n_unique() == 2
+
+
+@given(st.permutations(range(6)))
+def test_the_order_of_lines_does_not_matter(order: list[int]) -> None:
+    rows = [
+        raw("1", at(0), page, item_in_session=item, level=level)
+        for item, page, level in (
+            (0, "Home", "free"),
+            (0, "Home", "paid"),
+            (1, "NextSong", "free"),
+            (1, "Home", "free"),
+            (1, "NextSong", "free"),
+            (2, "Help", "free"),
+        )
+    ]
+    assert clean(raw_events(*(rows[i] for i in order))).equals(clean(raw_events(*rows)))

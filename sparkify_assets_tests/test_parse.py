@@ -109,7 +109,8 @@ def test_fields_that_are_missing_or_unknown() -> None:
         (line(length=float("nan")), "not JSON: NaN is not a JSON value"),
         (line().replace(b"277.89016", b"1e999"), None),
         (line(song="caf")[:-5].replace(b"caf", b"caf\xe9") + b"}", None),
-        (b"\xff\xfe", "not UTF-8: byte 0"),
+        (b"caf\xe9 au lait", "not UTF-8: byte 3"),
+        (b"\xff\xfe", "not UTF-8: byte 0 (it looks like UTF-16)"),
         (b"\x00", None),
     ],
 )

@@ -11,10 +11,10 @@ from sparkify_assets.datasets import PARTITIONS, SourceConfig, dataset
 from sparkify_assets.events import clean, log
 from sparkify_assets.events import ingest as ingesting
 from sparkify_assets.resources.io_manager import LakeResource
-from sparkify_assets.tables import Rows
+from sparkify_assets.tables import CLEANED_EVENTS, Rows
 
 _GROUP = "events"
-_BYTES_A_PART = 32 * 2**20
+_BYTES_A_GROUP = 32 * 2**20
 _USERS_IN_PROCESS = 1_000
 
 
@@ -79,14 +79,22 @@ def ingest(
 
 
 @dg.asset(
-    **described("cleaned_events", group=_GROUP, kinds={"spark"}, owner=DATA_ENGINEERING),
+    **described("cleaned_events", group=_GROUP, kinds={"spark", "polars"}, owner=DATA_ENGINEERING),
     partitions_def=PARTITIONS,
     pool=SPARK_POOL,
 )
 @explained
 def cleaned_events(
     context: dg.AssetExecutionContext, lake: LakeResource, raw_events: DataFrame
-) -> DataFrame:
-    size = lake.lake.version(context.partition_key, "raw_events").size
+) -> Rows:
+    seen = lake.lake.version(context.partition_key, "raw_events")
     cores = raw_events.sparkSession.sparkContext.defaultParallelism
-    return clean.clean(raw_events, partitions=max(cores, -(-size // _BYTES_A_PART)))
+    parts = lake.lake.write_grouped(
+        context.partition_key,
+        CLEANED_EVENTS,
+        raw_events.where(raw_events.auth.isin(*clean.LOGGED_IN)).select(*clean.RAW_COLUMNS),
+        clean.clean,
+        by="user_id",
+        groups=max(cores, -(-seen.size // _BYTES_A_GROUP)),
+    )
+    return Rows(parts, {"raw_events": seen.number})

@@ -92,8 +92,9 @@ def churn_factors(
     size = contributions.abs().mean()
     directions = _directions(drawn[names].astype(float).reset_index(drop=True), contributions)
     described = descriptions(features)
-    table = pd.DataFrame([describe(name, described) for name in names]).rename(
-        columns={"name": "feature"}
+    table = pd.DataFrame(
+        [describe(name, described) for name in names],
+        columns=["feature", "theme", "meaning", "unit"],
     )
     table["mean_abs_contribution"] = size.to_numpy()
     table["share"] = (size / size.sum()).fillna(0.0).to_numpy() if size.sum() else 0.0

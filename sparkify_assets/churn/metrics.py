@@ -275,7 +275,7 @@ class Resamples:
 
 
 def bootstrap(
-    predictions: pd.DataFrame, resamples: Resamples, values_at_once: int = 2_000_000
+    predictions: pd.DataFrame, resamples: Resamples, values_at_once: int = 4_000_000
 ) -> pd.DataFrame:
     """Every metric of one model's predictions: the first row as they are, then each resample.
 

@@ -373,8 +373,7 @@ def fit_all(
                 parts = tuple(fit_one(part) for part in BLENDED)
                 fitted[name] = Blend(name, **common, models=parts)
             elif name in baselines:
-                columns = [list(features).index(feature) for feature in baselines[name]]
-                fitted[name] = _fit_baseline(name, x[:, columns], label, baselines[name])
+                fitted[name] = _fit_baseline(name, x, label, features, baselines[name])
             else:
                 fitted[name] = _FITTERS[name](name, x, label, common, seed)
         return fitted[name]
@@ -383,38 +382,38 @@ def fit_all(
 
 
 def _fit_linear(
-    name: str, x: np.ndarray, label: np.ndarray, common: dict[str, Any], seed: int, c: float = 0.01
+    name: str, x: np.ndarray, label: np.ndarray, common: dict[str, Any], seed: int
 ) -> Linear:
-    """`c` is the prior variance of a weight: .01 lets 100 features move the log-odds by about 1.
+    """L2 is a prior on the weights: together the features may move the log-odds by about 1.
 
     Being a prior, it is the same for few rows and many.
     """
     from sklearn.linear_model import LogisticRegression
 
     unknown = np.isnan(x)
-    size = np.where(unknown | (x == 0), np.nan, np.abs(x))
-    spread = np.nan_to_num(_median(size), nan=1.0)
+    spread = np.nan_to_num(_median(np.where(unknown | (x == 0), np.nan, np.abs(x))), nan=1.0)
     transformed = np.arcsinh(x / spread)
     known = np.maximum((~unknown).sum(axis=0), 1)
     mean = np.nansum(transformed, axis=0) / known
     deviation = np.sqrt(np.nansum((transformed - mean) ** 2, axis=0) / known)
-    deviation[deviation < 1e-9] = 1.0
+    varied = deviation > 1e-9
+    deviation[~varied] = 1.0
     unknown_share = unknown.mean(axis=0)
     # Unknowns that nearly all rows share, or nearly none, are noise.
-    telling = np.flatnonzero((unknown_share > 0.01) & (unknown_share < 0.99))
+    telling = (unknown_share > 0.01) & (unknown_share < 0.99)
     design = np.hstack(
         [
-            np.nan_to_num((transformed - mean) / deviation),
-            unknown[:, telling] - unknown_share[telling],
+            np.nan_to_num((transformed - mean) / deviation)[:, varied],
+            (unknown - unknown_share)[:, telling],
         ]
     )
+    weight, unknown_weight = np.zeros(x.shape[1]), np.zeros(x.shape[1])
     if design.shape[1]:
-        fitted = LogisticRegression(C=c, max_iter=500, tol=1e-4).fit(design, label)
-        weights, intercept = fitted.coef_[0], float(fitted.intercept_[0])
+        fitted = LogisticRegression(C=1 / design.shape[1], max_iter=500).fit(design, label)
+        weight[varied], unknown_weight[telling] = np.split(fitted.coef_[0], [varied.sum()])
+        intercept = float(fitted.intercept_[0])
     else:
-        weights, intercept = np.empty(0), float(_log_odds(label.mean()))
-    unknown_weight = np.zeros(x.shape[1])
-    unknown_weight[telling] = weights[x.shape[1] :]
+        intercept = float(_log_odds(label.mean()))
     return Linear(
         name,
         **common,
@@ -422,15 +421,21 @@ def _fit_linear(
         mean=mean,
         deviation=deviation,
         unknown_share=unknown_share,
-        weight=weights[: x.shape[1]],
+        weight=weight,
         unknown_weight=unknown_weight,
         intercept=intercept,
     )
 
 
-def _fit_baseline(name: str, x: np.ndarray, label: np.ndarray, features: Sequence[str]) -> Linear:
-    common: dict[str, Any] = {"features": tuple(features), "typical": _median(x)}
-    return _fit_linear(name, x, label, common, seed=0, c=1.0)
+def _fit_baseline(
+    name: str, x: np.ndarray, label: np.ndarray, features: Sequence[str], seen: Sequence[str]
+) -> Linear:
+    missing = [feature for feature in seen if feature not in features]
+    if missing:
+        raise SparkifyError(f"The baseline {name} needs the feature {missing[0]}, which is absent.")
+    x = x[:, [list(features).index(feature) for feature in seen]]
+    common: dict[str, Any] = {"features": tuple(seen), "typical": _median(x)}
+    return _fit_linear(name, x, label, common, seed=0)
 
 
 def _fit_forest(

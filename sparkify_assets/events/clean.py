@@ -6,112 +6,103 @@ Does not belong here: parsing of lines (`parse.py`) and anything computed per us
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from pyspark.sql import DataFrame
+import polars as pl
 
 LOGGED_IN = ("Logged In", "Cancelled")
-_FIRST_STATE = ", ([A-Z]{2})"
-_SURROUNDING_QUOTES = '^[" ]+|[" ]+$'
-_BEYOND_ASCII = "[^\\x00-\\x7F]"
+# What a line of the log says of an event and of a known user, less the user's names.
+RAW_COLUMNS = (
+    "ts",
+    "user_id",
+    "session_id",
+    "page",
+    "auth",
+    "method",
+    "status",
+    "level",
+    "item_in_session",
+    "location",
+    "user_agent",
+    "registration",
+    "gender",
+    "artist",
+    "song",
+    "length",
+)
+_ORDER = ("user_id", "event_time", "item_in_session", "session_id", "page")
+_FIRST_STATE = r", ([A-Z]{2})"
 
 
-def clean(raw: DataFrame, *, partitions: int) -> DataFrame:
-    """`cleaned_events` of `raw_events` (see `tables.py`), in `partitions` parts of whole users.
+def is_known() -> pl.Expr:
+    """True for the events of logged-in users.
 
-    Keeps the events of logged-in users: this drops the rows without a user, and those of the one
-    pseudo-user that some logs give to everybody who is logged out.
+    This leaves out the rows without a user, and those of the one pseudo-user that some logs give
+    to everybody who is logged out.
     """
-    from pyspark.sql import Window
-    from pyspark.sql import functions as F
+    return pl.col("auth").is_in(LOGGED_IN) & (pl.col("user_id").fill_null("") != "")
 
-    known = raw.where(
-        F.col("auth").isin(*LOGGED_IN) & F.col("user_id").isNotNull() & (F.col("user_id") != "")
-    )
-    events = known.select(
-        "user_id",
-        F.timestamp_millis("ts").alias("event_time"),
-        "session_id",
-        "item_in_session",
-        "page",
-        "auth",
-        "method",
-        "status",
-        "level",
-        "location",
-        F.regexp_extract("location", _FIRST_STATE, 1).alias("state"),
-        F.regexp_replace("user_agent", _SURROUNDING_QUOTES, "").alias("user_agent"),
-        F.timestamp_millis("registration").alias("registered_at"),
-        "gender",
-        "artist",
-        "song",
-        "length",
-    ).withColumn("state", F.nullif("state", F.lit("")))
-    agents = events.select("user_agent").distinct().mapInPandas(_read_agents, _AGENT_SCHEMA)
-    broken = (
-        events.select(F.explode(F.array("artist", "song")).alias("text"))
-        .where(F.col("text").rlike(_BEYOND_ASCII))
-        .distinct()
-        .mapInPandas(_repair, "text string, repaired string")
-    )
+
+def clean(raw: pl.DataFrame) -> pl.DataFrame:
+    """`cleaned_events` of the RAW_COLUMNS of whole users; sorted by user and time."""
+    events = raw.filter(is_known()).select(RAW_COLUMNS).unique()
+    events = events.with_columns(
+        pl.from_epoch("ts", time_unit="ms").dt.cast_time_unit("us").dt.replace_time_zone("UTC"),
+        pl.from_epoch("registration", time_unit="ms")
+        .dt.cast_time_unit("us")
+        .dt.replace_time_zone("UTC"),
+        pl.col("location").str.extract(_FIRST_STATE).alias("state"),
+        pl.col("user_agent").str.strip_chars('" '),
+    ).rename({"ts": "event_time", "registration": "registered_at"})
+    # All columns take part, so that no other order of the lines gives another table.
+    events = events.sort(*_ORDER, *(name for name in events.columns if name not in _ORDER))
+    events = _looked_up(events, "user_agent", read_agent, ["os", "browser", "device"])
     for column in ("artist", "song"):
-        repaired = F.broadcast(broken.withColumnRenamed("text", column))
-        events = (
-            events.join(repaired, column, "left")
-            .withColumn(column, F.coalesce("repaired", column))
-            .drop("repaired")
-        )
-    events = (
-        events.join(F.broadcast(agents), "user_agent", "left")
-        .withColumn("artist_key", F.when(F.col("artist").isNotNull(), F.hash("artist")))
-        .withColumn("song_key", F.when(F.col("song").isNotNull(), F.hash("artist", "song")))
-    )
-    # One sort serves both the order of the file and the search for repeats: equal rows have equal
-    # hashes, so they come to stand side by side.
-    order = ["event_time", "item_in_session", "session_id", "page"]
-    by_user = Window.partitionBy("user_id").orderBy(*order, "row_hash")
-    return (
-        events.repartition(partitions, "user_id")
-        .withColumn("row_hash", F.xxhash64(*events.columns))
-        .withColumn("repeat", F.col("row_hash") == F.lag("row_hash").over(by_user))
-        .where(~F.coalesce("repeat", F.lit(False)))
-        .drop("row_hash", "repeat")
+        events = _looked_up(events, column, _repaired, [f"{column}_repaired", f"{column}_key"])
+    return events.with_columns(
+        # Two artists may have songs of the same title.
+        song_key=pl.col("song_key") ^ pl.col("artist_key").fill_null(0),
+        artist=pl.col("artist_repaired"),
+        song=pl.col("song_repaired"),
     )
 
 
-_AGENT_SCHEMA = "user_agent string, os string, browser string, device string"
-
-
-def _read_agents(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    import pandas as pd
-
-    for batch in batches:
-        read = [(agent, *read_agent(agent)) for agent in batch["user_agent"]]
-        yield pd.DataFrame(read, columns=["user_agent", "os", "browser", "device"])
+def _looked_up(
+    events: pl.DataFrame, column: str, read: Callable[[str], tuple], names: list[str]
+) -> pl.DataFrame:
+    """Add what `read` says of each value of a column; it is asked once for each value."""
+    values = events[column].drop_nulls().unique().to_list()
+    read_values = [(value, *read(value)) for value in values]
+    types = {name: pl.Int32 if name.endswith("_key") else pl.String for name in names}
+    answers = pl.DataFrame(read_values, schema={column: pl.String, **types}, orient="row")
+    return events.join(answers, on=column, how="left", maintain_order="left")
 
 
 @cache
-def read_agent(agent: str | None) -> tuple[str | None, str | None, str | None]:
+def read_agent(agent: str) -> tuple[str | None, str | None, str | None]:
     """Operating system, browser and device of a user agent; None where it does not tell."""
     import ua_parser
 
-    if not agent:
-        return None, None, None
     read = ua_parser.parse(agent)
     return tuple(part.family if part else None for part in (read.os, read.user_agent, read.device))
 
 
-def _repair(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    for batch in batches:
-        yield batch.assign(repaired=batch["text"].map(repair_text))
+@cache
+def _repaired(text: str) -> tuple[str, int]:
+    return repair_text(text), key(text)
 
 
 def repair_text(text: str) -> str:
     """Text whose UTF-8 was read as Latin-1, once or more often, as it was meant."""
+    if text.isascii():
+        return text
     from ftfy import TextFixerConfig, fix_encoding
 
     return fix_encoding(text, TextFixerConfig(unescape_html=False))
+
+
+def key(text: str) -> int:
+    """A signed 32-bit number for a text, the same everywhere and for good (CRC-32)."""
+    return int.from_bytes(zlib.crc32(text.encode()).to_bytes(4, "big"), "big", signed=True)

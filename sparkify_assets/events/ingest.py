@@ -52,7 +52,7 @@ class IngestReport:
 
     lines: int
     bytes_read: int
-    """Bytes of lines, decompressed."""
+    """Decompressed; without what was passed over of lines that are too long."""
     events: list[PartFile]
     rejected: list[PartFile]
     reasons: dict[str, int] = field(default_factory=dict)
@@ -102,22 +102,27 @@ def ingest(
 
     The folders are paths or URIs that every worker can write to. `block_bytes` is what a task
     reads of an uncompressed file; unset, it follows from the size of the log and the number of
-    cores. A compressed file is one task. `lines == event_rows + rejected_rows`.
+    cores. A compressed file is one task that holds as much in memory at a time.
+    `lines == event_rows + rejected_rows`.
 
     Raises SourceError where a file is damaged or holds no event, LakeError where a folder cannot
     be written; the part files of that run are removed then.
     """
     context = spark.sparkContext
     total = sum(file.size for file in files)
-    block_bytes = block_bytes or _block_bytes(total, context.defaultParallelism)
-    blocks = [block for file in files for block in cut(file, block_bytes)]
-    logger.info("reading %s file(s), %.1f MB, in %s task(s)", len(files), total / 1e6, len(blocks))
+    cut_bytes = block_bytes or _block_bytes(total, context.defaultParallelism)
+    blocks = [block for file in files for block in cut(file, cut_bytes)]
     task = functools.partial(
-        _run, events_folder=events_folder, rejected_folder=rejected_folder, chunk_bytes=block_bytes
+        _run,
+        events_folder=events_folder,
+        rejected_folder=rejected_folder,
+        chunk_bytes=block_bytes or _LARGEST_BLOCK,
     )
     # Polars reads this when it is imported; Spark already runs a task on each core.
     context.environment.setdefault("POLARS_MAX_THREADS", "1")
-    outcomes = context.parallelize(blocks, len(blocks)).map(task).collect() if blocks else []
+    tasks = _tasks(len(blocks), total, context.defaultParallelism)
+    logger.info("reading %s file(s), %.1f MB, in %s task(s)", len(files), total / 1e6, tasks)
+    outcomes = context.parallelize(blocks, tasks).map(task).collect() if blocks else []
     try:
         _check(outcomes)
     except SparkifyError:
@@ -154,12 +159,20 @@ def _block_bytes(total: int, cores: int) -> int:
     return min(max(total // (cores * _BLOCKS_PER_CORE), _SMALLEST_BLOCK), _LARGEST_BLOCK)
 
 
+def _tasks(blocks: int, total: int, cores: int) -> int:
+    """One a block, but many small files share a task."""
+    return min(blocks, max(cores * _BLOCKS_PER_CORE, total // _SMALLEST_BLOCK))
+
+
 def _check(outcomes: list[_Outcome]) -> None:
     for outcome in outcomes:
         if outcome.error:
             raise outcome.error
-    for name in dict.fromkeys(outcome.file.name for outcome in outcomes):
-        _check_file(name, [outcome for outcome in outcomes if outcome.file.name == name])
+    of_file: dict[str, list[_Outcome]] = {}
+    for outcome in outcomes:
+        of_file.setdefault(outcome.file.name, []).append(outcome)
+    for name, its_outcomes in of_file.items():
+        _check_file(name, its_outcomes)
 
 
 def _check_file(name: str, outcomes: list[_Outcome]) -> None:
@@ -171,7 +184,8 @@ def _check_file(name: str, outcomes: list[_Outcome]) -> None:
     reasons = _reasons(outcomes).most_common(_SHOWN_REASONS)
     offset, reason = min(o.first_rejected for o in outcomes if o.first_rejected)
     raise SourceError(
-        f"{name} is not an event log: none of its {lines:,} lines is an event. Commonest reasons: "
+        f"{name} is not an event log: none of its {lines:,} lines is an event. Expected is one "
+        "JSON object a line. Commonest reasons: "
         + "; ".join(f"{kind} ({count:,} lines)" for kind, count in reasons)
         + f". The first such line starts at byte {offset:,}: {reason}."
     )
@@ -290,27 +304,29 @@ def _write(frame: pl.DataFrame, folder: str) -> PartFile:
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd")
     name = f"part-{uuid.uuid4()}.zstd.parquet"
-    filesystem, base = open_filesystem(folder)
-    path = f"{base.rstrip('/')}/{name}"
     try:
-        filesystem.create_dir(base, recursive=True)
+        filesystem, base = open_filesystem(folder)
+        path = f"{base.rstrip('/')}/{name}"
+        if isinstance(filesystem, pa.fs.LocalFileSystem):  # object stores have no folders
+            filesystem.create_dir(base, recursive=True)
         with filesystem.open_output_stream(path, compression=None) as stream:
             stream.write(buffer.getbuffer())
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:
         _remove(folder, [PartFile(name, 0, 0)])
         raise LakeError(_cannot_write(folder, error)) from error
     return PartFile(name, frame.height, buffer.tell())
 
 
-def _cannot_write(folder: str, error: OSError) -> str:
+def _cannot_write(folder: str, error: Exception) -> str:
     where = f"Cannot write to {printable(folder)}"
     local = folder
     while "://" not in local and not os.path.exists(local):
         local = os.path.dirname(os.path.abspath(local))
     free = "" if "://" in local else f" ({shutil.disk_usage(local).free / 1e6:,.0f} MB free)"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT):
         return f"{where}: the disk is full{free}. Make room, or set SPARKIFY_LAKE to another place."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{where}: this user may not. Allow it, or set SPARKIFY_LAKE to another place."
     return f"{where}{free}: {str(error).partition(chr(10))[0]}"
 

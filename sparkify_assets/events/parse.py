@@ -134,7 +134,8 @@ def explain(line: bytes, *, ended: bool = True) -> str | None:
     except UnicodeDecodeError as error:
         if not ended and error.end == len(line) and "unexpected end" in error.reason:
             return "line is cut off"
-        return f"not UTF-8: byte {error.start}"
+        utf16 = " (it looks like UTF-16)" if line[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        return f"not UTF-8: byte {error.start}{utf16}"
     except json.JSONDecodeError as error:
         if not ended and line.lstrip().startswith(b"{") and not error.msg.startswith("Extra data"):
             return "line is cut off"

@@ -17,6 +17,8 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -46,6 +48,7 @@ _MAGIC = {
 _READABLE = (None, "gz", "bz2", "zst")
 _WILDCARD = re.compile(r"[*?\[]")
 
+_AT_ONCE = 16  # files that are looked into together, for the sake of object stores
 _ATTEMPTS = 5  # in a row without progress
 _PROGRESS_BYTES = 2**20  # what counts as progress
 _FIRST_PAUSE_SECONDS = 0.5  # doubled by every further attempt
@@ -74,7 +77,8 @@ def find_log_files(source: str, *, variable: str, downloads: Path) -> list[LogFi
 
     `source` is a path, folder, glob, http(s) URL or object-store URI. A folder gives its *.json,
     *.jsonl and *.ndjson, also .gz, .bz2 and .zst, that are not hidden. An http(s) URL is
-    downloaded into the folder `downloads`, unless the copy there is still the newest.
+    downloaded into the folder `downloads`, unless the copy there is still the newest or the
+    server cannot be reached.
     `variable` is the setting that errors name. Raises SourceError.
     """
     source = source.strip()
@@ -84,7 +88,8 @@ def find_log_files(source: str, *, variable: str, downloads: Path) -> list[LogFi
         if urlsplit(source).scheme.lower() in ("http", "https"):
             path = _download(source, downloads)
             return [_log_file(str(path), path.name, by_content=True)]
-        return [_log_file(uri, name) for uri, name in _find(source)]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(lambda found: _log_file(*found), _find(source)))
 
 
 def open_filesystem(uri: str) -> tuple[pa.fs.FileSystem, str]:
@@ -103,22 +108,19 @@ def printable(uri: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-class _Naming(contextlib.AbstractContextManager["_Naming"]):
-    def __init__(self, variable: str, source: str) -> None:
-        self.where = f"{variable}={printable(source)}"
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, SourceError):
-            raise SourceError(f"{self.where}: {error}") from error.__cause__
-        if isinstance(error, PermissionError):
-            raise SourceError(f"{self.where}: may not be read by this user.") from error
-        if isinstance(error, OSError | pa.ArrowException):
-            first_line = str(error).partition("\n")[0]
-            raise SourceError(f"{self.where}: cannot be read: {first_line}") from error
-
-
-def _naming(variable: str, source: str) -> _Naming:
-    return _Naming(variable, source)
+@contextlib.contextmanager
+def _naming(variable: str, source: str) -> Iterator[None]:
+    """Errors within name the setting and its value."""
+    where = f"{variable}={printable(source)}"
+    try:
+        yield
+    except SourceError as error:
+        raise SourceError(f"{where}: {error}") from error.__cause__
+    except PermissionError as error:
+        raise SourceError(f"{where}: may not be read by this user.") from error
+    except (OSError, pa.ArrowException) as error:
+        first_line = str(error).partition("\n")[0]
+        raise SourceError(f"{where}: cannot be read: {first_line}") from error
 
 
 def _find(source: str) -> list[tuple[str, str]]:
@@ -284,6 +286,9 @@ def _download_with_retries(url: str, target: Path) -> None:
         failures = 1 if here >= before + _PROGRESS_BYTES else failures + 1
         before = here
         if failures >= _ATTEMPTS or isinstance(error, requests.exceptions.SSLError):
+            if target.exists() and _note(target).exists():
+                logger.warning("%s: %s; the copy here is used", target.name, _cause(error))
+                return
             kept = f" {here:,} bytes are kept; the next run goes on from there." if here else ""
             raise SourceError(
                 f"the download failed after {failures} attempts: {_cause(error)}.{kept}"
@@ -324,8 +329,8 @@ def _download_once(url: str, target: Path) -> None:
             raise _Interrupted("the file changed meanwhile")
         _check_status(response)
         version = _Version.of(response)
-        if response.status_code == 200 and version == kept != _Version():
-            return
+        if response.status_code == 200 and version == kept and kept != _Version():
+            return  # the server knows nothing of conditions, yet says the same as before
         resumed = response.status_code == 206
         version.save(part_note)
         with part.open("ab" if resumed else "wb") as file:

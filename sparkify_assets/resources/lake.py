@@ -17,10 +17,10 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -144,7 +144,7 @@ class Lake:
         folder = self.new_parts(dataset, table.name)
         with self._explained():
             frame.select(*table.names).write.mode("append").parquet(_for_spark(folder))
-        return self.commit(dataset, table, self._written(dataset, table.name, folder), metadata)
+        return self.commit(dataset, table, self._written(folder), metadata)
 
     def write_polars(
         self,
@@ -172,13 +172,16 @@ class Lake:
                 filesystem.move(beside, target)
         return f"{self.uri}/{dataset}/{name}"
 
-    def _written(self, dataset: str, table: str, folder: str) -> list[PartFile]:
+    def _written(self, folder: str) -> list[PartFile]:
+        """What Spark wrote into a folder. It writes a file even for a frame without rows."""
         filesystem, path = _open(folder)
         files = [
             info
             for info in filesystem.get_file_info(fs.FileSelector(path))
             if info.is_file and info.base_name.endswith(".parquet")
         ]
+        if not files:
+            raise LakeError(f"Spark wrote nothing into {folder}; the table is as it was.")
         parts = folder.rpartition("/")[2]
 
         def part(info: fs.FileInfo) -> PartFile:
@@ -222,7 +225,9 @@ class Lake:
 
     def files(self, dataset: str, table: str) -> list[str]:
         """The part files of the newest version, as paths or URLs."""
-        return sorted(self._delta(dataset, table).file_uris())
+        # Not `file_uris`: those are percent-encoded, which is wrong for a local path.
+        actions = pa.table(self._delta(dataset, table).get_add_actions())
+        return sorted(f"{self.folder(dataset, table)}/{p}" for p in actions["path"].to_pylist())
 
     def read_spark(self, spark: SparkSession, dataset: str, table: Table) -> DataFrame:
         """A Spark frame of the newest version."""
@@ -232,13 +237,45 @@ class Lake:
         return spark.read.schema(table.spark_schema).parquet(*files)
 
     def read_polars(
-        self, dataset: str, table: Table, columns: list[str] | None = None
+        self, dataset: str, table: Table, columns: Sequence[str] | None = None
     ) -> pl.DataFrame:
         """A Polars frame of the newest version; for tables that fit in memory."""
-        import polars as pl
+        names = list(columns or table.names)
+        parts = [read_part(file, names) for file in self.files(dataset, table.name)]
+        schema = pa.schema([table.arrow_schema.field(name) for name in names])
+        rows = pa.concat_tables(parts) if parts else schema.empty_table()
+        return _to_polars(rows)
 
-        columns = columns or table.names
-        return pl.read_delta(self.folder(dataset, table.name), columns=columns).select(columns)
+    def write_grouped(
+        self,
+        dataset: str,
+        table: Table,
+        frame: DataFrame,
+        function: Callable[[pl.DataFrame], pl.DataFrame],
+        *,
+        by: str,
+        groups: int,
+    ) -> list[PartFile]:
+        """Let Spark bring rows with the same `by` together, and a task write each of `groups`.
+
+        `function` gets a group's rows as a Polars frame and returns the table's. What is returned
+        is to be committed.
+        """
+        folder = self.new_parts(dataset, table.name)
+
+        def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            rows = list(batches)
+            if rows:
+                part = write_part(folder, table, function(_to_polars(pa.Table.from_batches(rows))))
+                yield pa.RecordBatch.from_pylist([asdict(part)])
+
+        with self._explained():
+            written = (
+                frame.repartition(groups, by)
+                .mapInArrow(task, "path string, rows long, size long")
+                .collect()
+            )
+        return [PartFile(**row.asDict()) for row in written]
 
     def over_parts(
         self,
@@ -258,13 +295,7 @@ class Lake:
             return []
 
         def task(file: str) -> T:
-            import polars as pl
-
-            filesystem, path = _open(file)
-            names = list(columns) if columns else None
-            rows = pl.from_arrow(pq.read_table(path, columns=names, filesystem=filesystem))
-            assert isinstance(rows, pl.DataFrame)
-            return function(rows)
+            return function(_to_polars(read_part(file, columns)))
 
         with self._explained():
             return spark.sparkContext.parallelize(files, len(files)).map(task).collect()
@@ -281,6 +312,23 @@ def write_part(folder: str, table: Table, rows: pl.DataFrame) -> PartFile:
     pq.write_table(arrow, f"{path}/{name}", filesystem=filesystem, compression="zstd")
     size = filesystem.get_file_info(f"{path}/{name}").size
     return PartFile(f"{folder.rpartition('/')[2]}/{name}", rows.height, size)
+
+
+def read_part(file: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a part file, in a task or on the driver."""
+    filesystem, path = _open(file)
+    # partitioning: a folder called `a=b` is no column.
+    return pq.read_table(
+        path, columns=list(columns) if columns else None, filesystem=filesystem, partitioning=None
+    )
+
+
+def _to_polars(rows: pa.Table) -> pl.DataFrame:
+    import polars as pl
+
+    frame = pl.from_arrow(rows)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 class _Explained:
@@ -336,7 +384,7 @@ def _free(path: str) -> str:
 
 
 def _for_spark(uri: str) -> str:
-    """Hadoop knows S3 as s3a; a local path must not be taken for a URL when it holds a colon."""
+    """Hadoop knows S3 as s3a, and takes what follows `file:` as it stands, blanks and all."""
     if uri.startswith("s3://"):
         return "s3a://" + uri.removeprefix("s3://")
-    return uri if "://" in uri else Path(uri).as_uri()
+    return uri if "://" in uri else f"file:{uri}"

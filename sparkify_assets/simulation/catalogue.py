@@ -14,6 +14,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from sparkify_assets.simulation.words import FIRST_WORDS, SECOND_WORDS
+
 SONGS = 253_564
 ARTISTS = 38_337
 
@@ -37,25 +39,6 @@ LENGTHS = (
     *((0.9998, 2008.0), (1, 3024.7)),
 )
 
-FIRST_WORDS = """
-Amber Autumn Blue Broken Burning Cold Copper Crystal Dancing Dark Distant Electric Empty Falling
-Fading Final Flying Frozen Gentle Ghostly Golden Green Grey Half Hidden Hollow Holy Hungry Iron Ivory
-Jaded Last Lazy Lonely Lost Loud Lucky Mellow Midnight Modern Naked Neon New Northern Old Open Orange
-Painted Pale Paper Perfect Plastic Polar Pretty Purple Quiet Rainy Red Restless Rolling Rusty Sacred
-Salty Scarlet Secret Señorita Shiny Silent Silver Simple Sleeping Slow Small Southern Steel Stolen
-Stone Strange Summer Sunny Sweet Tall Tender Tiny Twisted Velvet Violet Waiting Warm White Wild Winter
-Wooden Yellow Young
-""".split()
-SECOND_WORDS = """
-Airport Angel Animal Arrow Avenue Ballroom Bird Boat Bridge Canyon Captain Carnival Castle Cathedral
-City Cloud Coast Corazón Corner Cowboy Crown Dancer Daughter Desert Devil Dream Echo Engine Eye
-Factory Feather Fever Field Fire Flower Forest Garden Ghost Giant Harbor Heart Highway Horse Hotel
-House Hurricane Island Jungle Kingdom Ladder Lake Lantern Letter Light Lion Machine Magnet Mirror
-Monkey Moon Morning Motel Mountain Museum Night Ocean Orchard Orchestra Parade Penguin Pilot Pirate
-Planet Prairie Preacher Queen Radio Railroad Rain River Road Robot Rocket Rose Sailor Satellite
-Shadow Ship Sister Sky Snow Soldier Sparrow Station Storm Street Sun Tiger Train Valley Wave Window
-Wolf Wonder
-""".split()
 # What stands before, between and after the two words.
 ARTIST_FORMS = (
     *(("The ", " ", "s"), ("", " ", ""), ("", " & The ", "s"), ("DJ ", " ", "")),

@@ -1,10 +1,9 @@
 """The users: what stays the same about each of them for the whole log.
 
-Belongs here: the draw of a block of users, and how blocks and users are numbered. Does not belong
-here: what they do (`sessions.py`), how they are called (`people.py`).
+Belongs here: the draw of users. Does not belong here: what they do (`sessions.py`), what they are
+called (`people.py`).
 
-Times are whole seconds since the start of the log. Users come in blocks of a fixed size, each with
-its own random streams, so that a log does not depend on who simulates which block.
+Times are whole seconds since the start of the log.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 from sparkify_assets.simulation.machine import COHORTS, PAUSE
 
 SECONDS_A_DAY = 86_400
-BLOCK_USERS = 2_048
 
 MEAN_EVENT_GAP = 90.0  # seconds
 MEAN_SESSION_GAP = 604_800.0  # seconds
@@ -29,24 +27,10 @@ FREE_SHARE = 10 / 12
 YEARLY_GROWTH = 0.1
 MEAN_DAYS_REGISTERED = 365 * YEARLY_GROWTH
 
-# The random streams of a block.
-WALK, SONGS, PEOPLE = range(3)
-
-
-def stream(seed: int, block: int, purpose: int, batch: int = 0) -> np.random.Generator:
-    """The block's own random numbers for one purpose: independent of all others."""
-    return np.random.default_rng([seed, block, purpose, batch])
-
-
-def blocks(users: int) -> list[int]:
-    """The number of users in each block."""
-    full, rest = divmod(users, BLOCK_USERS)
-    return [BLOCK_USERS] * full + [rest] * (rest > 0)
-
 
 @dataclass(frozen=True)
 class Population:
-    """Users of one block; every array has one entry a user."""
+    """Some users; every array has one entry a user."""
 
     cohort: NDArray[np.int64]  # place in COHORTS
     event_gap: NDArray[np.float64]  # mean seconds between events

@@ -172,7 +172,7 @@ def _walk_part(
     begins = IS_PAUSE[before]
     songs = np.full(states.shape, -1, dtype=np.int32)
     is_song = IS_SONG[states]
-    songs[is_song] = draw_songs(rng, np.count_nonzero(is_song))
+    songs[is_song] = draw_songs(rng, int(np.count_nonzero(is_song)))
 
     drawn = rng.standard_exponential(states.shape, dtype=np.float32)
     gaps = (drawn * people.event_gap[:, None].astype(np.float32)).astype(np.int64)
@@ -210,37 +210,31 @@ def _wait_for_songs(
     Returns how many seconds of a song are left after the last step, for each walker.
     """
     walkers, steps = states.shape
-    lasts = lengths().astype(np.int64)
-    song = np.flatnonzero(IS_SONG[states])
-    walker, step = np.divmod(song, steps)
-    # What passes between songs: a song's own gap counts from the song before.
+    place = np.flatnonzero(IS_SONG[states])
+    walker, step = np.divmod(place, steps)
     passing = gaps.copy()
-    passing.flat[song] = 0
+    passing.flat[place] = 0
     passed = np.cumsum(passing, axis=1)
     session = np.cumsum(begins, axis=1)
-    length = lasts[songs.flat[song]]
+    # One more, of nobody, is found where a walker has no song before.
+    owner, start = np.append(walker, -1), np.append(step, 0)
+    length = np.append(lengths().astype(np.int64)[songs.flat[place]], 0)
 
-    def left_of_last(
-        walker: NDArray[np.int64], step: NDArray[np.int64], place: NDArray[np.int64]
+    def left(
+        walker: NDArray[np.int64], step: NDArray[np.int64], song: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Seconds left, at a step, of the song at `place` or else of the one brought along."""
-        here = (place >= 0) & (song_walker[place] == walker)
-        start = np.where(here, song_step[place], 0)
-        since = passed[walker, step] - np.where(here, passed[walker, start], 0)
-        known = np.where(here, session[walker, start], 0) == session[walker, step]
-        return np.where(known, np.where(here, length[place], song_left[walker]) - since, 0)
+        """Seconds left, after that step, of that song or else of the one brought along."""
+        own = owner[song] == walker
+        since = passed[walker, step] - np.where(own, passed[walker, start[song]], 0)
+        same = session[walker, step] == np.where(own, session[walker, start[song]], 0)
+        return np.where(same, np.where(own, length[song], song_left[walker]) - since, 0)
 
-    song_walker, song_step = (
-        (walker, step) if len(song) else (np.array([-1]), np.array([0]))
-    )
-    if not len(song):
-        length = np.zeros(1, dtype=np.int64)
-    before = left_of_last(walker, step, np.arange(len(song)) - 1)
-    waits = (before > 0) & ~begins.flat[song]
-    gaps.flat[song[waits]] = before[waits]
+    wait = left(walker, step, np.arange(len(place)) - 1)
+    gaps.flat[place] = np.where(wait > 0, wait, gaps.flat[place])
     everyone = np.arange(walkers)
     last_song = np.searchsorted(walker, everyone, side="right") - 1
-    return left_of_last(everyone, np.full(walkers, steps - 1), last_song)
+    last_song[(last_song >= 0) & (owner[last_song] != everyone)] = -1
+    return left(everyone, np.full(walkers, steps - 1), last_song)
 
 
 def _start_sessions(
@@ -259,9 +253,16 @@ def _start_sessions(
     count = np.cumsum(begins, axis=1)
     walker, step = np.nonzero(begins)
     how_many = count[walker, step]
-    late = np.zeros(len(now), dtype=np.int64)  # by how much the sessions so far move what follows
+    late = np.zeros(len(now), dtype=np.int64)  # how far the sessions so far move what follows
     for number in range(1, int(how_many.max(initial=0)) + 1):
         chosen = how_many == number
         who, when = walker[chosen], step[chosen]
-        made[who, when] += late[who]
-        ...
+        last = made[who, when] + late[who]
+        start = next_start(last, session_gap[who], rng)
+        if starting and number == 1:
+            start = np.where(when == 0, last, start)
+            last = np.where(when == 0, FROM_THE_START, last)
+        late[who] += start - np.maximum(last, now[who])
+        gaps[who, when] = start - np.maximum(last, now[who])
+        made[who, when] = last
+    return made

@@ -1,0 +1,1 @@
+"""Benchmarks: what the project claims, measured. `make bench` prints every table."""

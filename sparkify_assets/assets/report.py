@@ -1,0 +1,77 @@
+"""The page that people look at instead of the tables."""
+
+from datetime import datetime, timezone
+from importlib.metadata import version
+
+import dagster as dg
+import polars as pl
+
+from sparkify_assets.assets.declaring import ANALYTICS, explained
+from sparkify_assets.churn.cutoffs import FORECAST
+from sparkify_assets.datasets import PARTITIONS
+from sparkify_assets.report import figures
+from sparkify_assets.report.data import CANDIDATE_COLUMNS, ReportData
+from sparkify_assets.report.page import render
+from sparkify_assets.resources.io_manager import LakeResource
+from sparkify_assets.tables import REJECTED_LINES, TABLES, TRAINED_MODEL, USER_LABELS
+
+_FILE = "churn_report/churn_report.html"
+_LOADED = ("churn_scores", "churn_factors", "evaluation_metrics", "evaluation_predictions")
+
+
+@dg.asset(
+    key="churn_report",
+    description=(
+        "One HTML page for people who would rather look than read: who is expected to leave, why, "
+        "how sure that is, and what it was made from. Works offline, on a phone and in print."
+    ),
+    group_name="churn",
+    kinds={"html"},
+    owners=[ANALYTICS],
+    partitions_def=PARTITIONS,
+    deps=[name for name in TABLES if name not in _LOADED],
+)
+@explained
+def churn_report(
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    churn_scores: pl.DataFrame,
+    churn_factors: pl.DataFrame,
+    evaluation_metrics: pl.DataFrame,
+    evaluation_predictions: pl.DataFrame,
+) -> dg.MaterializeResult:
+    dataset, store = context.partition_key, lake.lake
+    report = ReportData(
+        dataset=dataset,
+        scores=churn_scores,
+        factors=churn_factors,
+        metrics=evaluation_metrics,
+        predictions=evaluation_predictions,
+        candidates=store.read_polars(dataset, TRAINED_MODEL, CANDIDATE_COLUMNS),
+        churned=store.read_polars(dataset, USER_LABELS, ["churned"])["churned"],
+        rejections=store.read_polars(dataset, REJECTED_LINES, ["reason"])["reason"],
+        versions={name: store.version(dataset, name) for name in TABLES},
+        made_at=datetime.now(timezone.utc),
+        code_version=version("sparkify-assets"),
+        run_id=context.run_id,
+    )
+    page = render(report).encode()
+    path = store.write_file(dataset, _FILE, page)
+    link = f"file://{path}" if store.is_local else path
+    learned_from = report.candidates.filter("chosen")["churned_users"].sum()
+    leavers = figures.expected_leavers(churn_scores["probability"], learned_from)
+    measured = {
+        metric: figures.measured(evaluation_metrics, FORECAST, "grouped", metric)
+        for metric in ("pr_auc", "roc_auc", "lift_top_10")
+    }
+    return dg.MaterializeResult(
+        metadata={
+            "report": dg.MetadataValue.url(link),
+            "path": dg.MetadataValue.path(path),
+            "size_kb": round(len(page) / 1e3, 1),
+            "simulated": bool(report.log.get("simulated")),
+            "users": churn_scores.height,
+            "expected_leavers": round(leavers.value, 1),
+            **{name: found.value for name, found in measured.items() if found},
+        }
+    )

@@ -1,0 +1,62 @@
+"""What the report is made from.
+
+Belongs here: the one record that `page.render` takes. Does not belong here: where its parts are
+read (`assets/report.py`) and what is made of them (`figures.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from sparkify_assets.resources.lake import Version
+
+# The columns of `trained_model` that the report shows: all but the features and the models' bytes.
+CANDIDATE_COLUMNS = [
+    "model",
+    "chosen",
+    "pr_auc",
+    "threshold",
+    "rows",
+    "positives",
+    "churned_users",
+    "horizon_days",
+    "libraries",
+]
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """The tables of one dataset, as their contracts in `tables.py` describe them.
+
+    `versions` holds the version of every table by name; what their writers said in the metadata
+    (the log's source, its span, the cutoffs) is shown as well.
+    """
+
+    dataset: str
+    scores: pl.DataFrame  # churn_scores
+    factors: pl.DataFrame  # churn_factors
+    metrics: pl.DataFrame  # evaluation_metrics
+    predictions: pl.DataFrame  # evaluation_predictions
+    candidates: pl.DataFrame  # trained_model, CANDIDATE_COLUMNS
+    churned: pl.Series  # user_labels: whether each user of the log ever cancelled
+    rejections: pl.Series  # rejected_lines: the reason for each line
+    versions: Mapping[str, Version]
+    made_at: datetime  # UTC
+    code_version: str
+    run_id: str
+
+    @property
+    def log(self) -> dict[str, Any]:
+        """What was said of the log that was read: source, simulated, lines, bytes."""
+        return self.versions["raw_events"].metadata
+
+    @property
+    def span(self) -> dict[str, Any]:
+        """What was said of time: log_start, log_end, last_day, cutoffs, horizon_days."""
+        return self.versions["feature_table"].metadata

@@ -1,0 +1,211 @@
+"""The figures that the report shows, computed from the tables.
+
+Belongs here: sums, shares and curves over the tables' rows, as numbers.
+Does not belong here: metrics and their intervals (`churn/metrics.py`), words and looks
+(`templates/`), drawing (`charts.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from sparkify_assets.churn import metrics
+from sparkify_assets.churn.evaluation import CHOSEN
+from sparkify_assets.events.parse import kind_of
+
+if TYPE_CHECKING:
+    from sparkify_assets.resources.lake import Version
+
+# What the notebook project that this one grows out of reached on the real files, under the
+# whole_log protocol.
+SEED_FIGURES: Mapping[str, Mapping[str, float]] = {
+    "mini": {"weighted_f1": 0.80, "f1": 0.40},
+    "full": {"weighted_f1": 0.8896, "f1": 0.747},
+}
+HIGHEST_DECILE = 10
+_NORMAL_95 = 1.959964
+_MOST_POINTS = 250
+
+
+class Estimate(NamedTuple):
+    """A value with its 95 % interval; the ends are None where none is known."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def expected_leavers(probability: pl.Series, learned_from: int) -> Estimate:
+    """How many users are expected to leave: the sum of their probabilities.
+
+    The interval covers chance (each user leaves or stays) and how well the overall level of the
+    probabilities can be known from `learned_from` churned users; it does not cover a world that
+    changes after the log's end. Taken on the scale of the square root, on which a count's spread
+    does not depend on its size, so that it never goes below zero.
+    """
+    total = float(probability.sum())
+    if total <= 0:
+        return Estimate(0.0, 0.0, 0.0)
+    chance = float((probability * (1 - probability)).sum())
+    level = total**2 / learned_from if learned_from else total**2
+    spread = _NORMAL_95 * math.sqrt(chance + level) / (2 * math.sqrt(total))
+    low = max(math.sqrt(total) - spread, 0.0) ** 2
+    high = min((math.sqrt(total) + spread) ** 2, float(len(probability)))
+    return Estimate(total, low, high)
+
+
+def by_decile(scores: pl.DataFrame) -> pl.DataFrame:
+    """risk_decile (10, the highest, first), users, expected leavers and their share of all."""
+    expected = pl.col("probability").sum()
+    return (
+        scores.group_by("risk_decile")
+        .agg(pl.len().alias("users"), expected.alias("expected"))
+        .with_columns((pl.col("expected") / expected_or_one(scores)).alias("share"))
+        .sort("risk_decile", descending=True)
+    )
+
+
+def expected_or_one(scores: pl.DataFrame) -> float:
+    """The sum of the probabilities, or 1 where that is nothing to divide by."""
+    return float(scores["probability"].sum()) or 1.0
+
+
+def at_most_risk(scores: pl.DataFrame, most: int) -> pl.DataFrame:
+    """The `most` users with the highest probability, highest first."""
+    return scores.sort("probability", "user_id", descending=[True, False]).head(most)
+
+
+def themes(factors: pl.DataFrame) -> pl.DataFrame:
+    """theme, share of all contributions, meaning and direction_words of its strongest factor."""
+    return (
+        factors.sort("rank")
+        .group_by("theme", maintain_order=True)
+        .agg(
+            pl.col("share").sum(),
+            pl.col("meaning", "direction", "direction_words").first(),
+        )
+        .sort("share", "theme", descending=[True, False])
+    )
+
+
+def measured(
+    table: pl.DataFrame, protocol: str, estimate: str, metric: str, model: str = CHOSEN
+) -> Estimate | None:
+    """One row of `evaluation_metrics`, or None where there is none or it has no value."""
+    rows = table.filter(protocol=protocol, estimate=estimate, model=model, metric=metric)
+    if rows.is_empty():
+        return None
+    value, low, high = (_known(rows[name][0]) for name in ("value", "ci_low", "ci_high"))
+    return None if value is None else Estimate(value, low, high)
+
+
+def tested(table: pl.DataFrame, protocol: str, estimate: str) -> tuple[int, int] | None:
+    """Rows and churned rows that the chosen model was tested on."""
+    rows = table.filter(protocol=protocol, estimate=estimate, model=CHOSEN)
+    return None if rows.is_empty() else (rows["rows"][0], rows["positives"][0])
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else float(value)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What the chosen model said of one estimate's rows, and what happened."""
+
+    label: np.ndarray  # bool
+    probability: np.ndarray
+    flagged: np.ndarray  # bool: probability >= the threshold of the row's training rows
+
+    @property
+    def expected(self) -> float:
+        return float(self.probability.sum())
+
+    @property
+    def happened(self) -> int:
+        return int(self.label.sum())
+
+    def confusion(self) -> dict[str, int]:
+        """Rows by what was said and what happened."""
+        return {
+            "flagged_left": int((self.flagged & self.label).sum()),
+            "flagged_stayed": int((self.flagged & ~self.label).sum()),
+            "missed": int((~self.flagged & self.label).sum()),
+            "rightly_left_alone": int((~self.flagged & ~self.label).sum()),
+        }
+
+    def precision_recall(self) -> tuple[np.ndarray, np.ndarray]:
+        """(recall, precision), thinned to what a picture can show."""
+        recall, precision = metrics.pr_curve(self.label, self.probability)
+        kept = np.unique(np.linspace(0, len(recall) - 1, _MOST_POINTS).astype(int))
+        return recall[kept], precision[kept]
+
+    def reliability(self) -> tuple[np.ndarray, np.ndarray]:
+        """(mean probability, churned share) of ten bins of equally many rows."""
+        bins = metrics.reliability_curve(self.label, self.probability)
+        return bins["probability"].to_numpy(), bins["churned_share"].to_numpy()
+
+    def gain(self) -> tuple[np.ndarray, np.ndarray]:
+        """(share of rows, share of the churned among them), the highest probability first."""
+        order = np.argsort(-self.probability, kind="stable")
+        label, ones = self.label[order].astype(float), np.ones((len(order), 1))
+        curve = metrics.cumulative(label, self.probability[order], ones)
+        share = np.linspace(0, 1, 101)
+        rows = np.append(0, curve.rows[:, 0]) / len(label)
+        found = np.append(0, curve.positives[:, 0]) / max(1.0, curve.positives[-1, 0])
+        return share, np.interp(share, rows, found)
+
+
+def tests(predictions: pl.DataFrame, protocol: str, estimate: str) -> Tested | None:
+    """The first drawing of the folds; None where it has no churned row to draw a curve from."""
+    rows = predictions.filter(
+        pl.col("repeat") == 0, protocol=protocol, estimate=estimate, model=CHOSEN
+    ).sort("user_id", "as_of")
+    if rows.is_empty() or not rows["label"].any():
+        return None
+    return Tested(
+        rows["label"].to_numpy(),
+        rows["probability"].to_numpy(),
+        rows.select(pl.col("probability") >= pl.col("threshold")).to_series().to_numpy(),
+    )
+
+
+class Quality(NamedTuple):
+    """Where the log's lines went, in rows."""
+
+    lines: int
+    events: int
+    rejected: int
+    left_out: int  # events of logged-out visitors and exact repeats
+    cleaned: int
+
+    @property
+    def adds_up(self) -> bool:
+        return self.lines == self.events + self.rejected
+
+
+def quality(versions: Mapping[str, Version]) -> Quality:
+    """From the versions of raw_events, rejected_lines and cleaned_events."""
+    raw, rejected, cleaned = (
+        versions[name] for name in ("raw_events", "rejected_lines", "cleaned_events")
+    )
+    return Quality(
+        lines=raw.metadata.get("lines", raw.rows + rejected.rows),
+        events=raw.rows,
+        rejected=rejected.rows,
+        left_out=raw.rows - cleaned.rows,
+        cleaned=cleaned.rows,
+    )
+
+
+def counts_by_kind(rejections: pl.Series) -> list[tuple[str, int]]:
+    """(kind of reason, lines), the most frequent first."""
+    kinds = Counter(kind_of(reason) for reason in rejections)
+    return sorted(kinds.items(), key=lambda item: (-item[1], item[0]))

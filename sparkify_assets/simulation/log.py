@@ -1,0 +1,231 @@
+"""Writing a log: blocks of users are simulated, then their days are merged, block by block.
+
+Belongs here: files, order and who does the work. Does not belong here: what happens in the log.
+
+Blocks are independent of each other and so are days: both are simulated or written one after the
+other in this process, or at the same time in Spark tasks. On a cluster the log's folder must be one
+that all workers see.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import polars as pl
+from tqdm import tqdm
+
+from sparkify_assets.errors import SettingError
+from sparkify_assets.simulation.blocks import Block, blocks_of, draw_block, live, name_block
+from sparkify_assets.simulation.machine import STATES
+from sparkify_assets.simulation.population import SECONDS_A_DAY
+from sparkify_assets.simulation.records import Pieces, Style, user_ids
+from sparkify_assets.simulation.rhythm import LOG_START
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# From this many users on a log is made like the real full file, below like the mini one.
+FULL_USERS = 10_000
+
+# Measured: 1,170 events of 450 bytes a user in 61 days; twice that for the files in between and
+# for chance, which in small logs is large.
+BYTES_A_USER_DAY = 1_170 / 61 * 450
+SPARE_DISK = 1.3
+
+LINES_AT_ONCE = 50_000
+
+
+@dataclass(frozen=True)
+class LogSummary:
+    """What a log holds. Its events are lines, its users those who show under an id of their own."""
+
+    path: Path
+    events: int
+    users: int
+    churned: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A log to be written: what tasks need to know."""
+
+    blocks: tuple[Block, ...]
+    style: Style
+    folder: Path  # of the files in between
+    one_by_one: bool  # whether all days are written into one file, one after the other
+    begun: tuple[int, ...] = ()  # users that each block begins with, once that is known
+
+    def block_file(self, number: int) -> Path:
+        """Where a block's events are, in time order."""
+        return self.folder / f"block-{number:05}.npy"
+
+    def day_file(self, day: int) -> Path:
+        """Where a day's lines are."""
+        if self.one_by_one:
+            return self.whole
+        return self.folder / f"{LOG_START + timedelta(days=day)}.jsonl"
+
+    @property
+    def whole(self) -> Path:
+        """Where the log is put together: a file, or a folder of files of a day."""
+        return self.folder / "whole"
+
+
+def write_log(
+    out: Path,
+    *,
+    users: int,
+    days: int,
+    seed: int,
+    style: Style | None = None,
+    daily: bool = False,
+    spark: SparkSession | None = None,
+    progress: bool = True,
+) -> LogSummary:
+    """Simulates a log from 2018-10-01 00:00 UTC on and writes it to `out` as JSON lines.
+
+    The log shows exactly `users` users. The same users, days, seed and style give the same bytes,
+    with `spark` (blocks and days are then done in its tasks) or without. Without a style, logs of
+    10,000 users and more are "full", others "mini". With `daily`, `out` is a folder, and every day
+    becomes a file in it, YYYY-MM-DD.jsonl. Nothing is at `out` before all of it is written.
+
+    Raises SettingError for figures that cannot be, a folder that cannot be written, or when there
+    is too little free disk.
+    """
+    if users < 1 or days < 1 or seed < 0:
+        raise SettingError(
+            f"A log needs at least one user and one day and a seed of 0 or more, "
+            f"not {users} users, {days} days and seed {seed}."
+        )
+    chosen: Style = style or ("full" if users >= FULL_USERS else "mini")
+    folder = _folder_beside(out)
+    try:
+        _check_disk(folder, users * days * BYTES_A_USER_DAY * SPARE_DISK)
+        one_by_one = spark is None and not daily
+        plan = Plan(tuple(blocks_of(users, days, seed)), chosen, folder, one_by_one)
+        show = partial(tqdm, disable=not progress, delay=2, leave=False)
+        done = _each(partial(simulate_block, plan), range(len(plan.blocks)), spark)
+        counts = list(show(done, total=len(plan.blocks), desc="simulating users", unit="block"))
+        plan = replace(plan, begun=tuple(count.begun for count in counts))
+        written = _each(partial(write_day, plan), range(days), spark)
+        for day in show(written, total=days, desc="writing the log", unit="day"):
+            _add(day, plan.whole, daily)
+        _publish(plan.whole, out, daily)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return LogSummary(out, sum(c.events for c in counts), users, sum(c.churned for c in counts))
+
+
+@dataclass(frozen=True)
+class BlockCounts:
+    """What became of a block."""
+
+    begun: int
+    events: int
+    churned: int
+
+
+def simulate_block(plan: Plan, number: int) -> BlockCounts:
+    """Simulates a block and leaves its events in the plan's folder."""
+    life = live(plan.blocks[number])
+    np.save(plan.block_file(number), life.events)
+    left = np.array([state.auth == "Cancelled" for state in STATES])
+    churned = int(np.count_nonzero(left[life.events["state"]]))
+    return BlockCounts(life.begun, len(life.events), churned)
+
+
+def write_day(plan: Plan, day: int) -> Path:
+    """Merges a day's events of all blocks and writes its lines; returns the file."""
+    parts = []
+    users_before = 0
+    for block, begun in zip(plan.blocks, plan.begun, strict=True):
+        events = np.load(plan.block_file(block.number), mmap_mode="r")
+        first, last = np.searchsorted(
+            events["time"], [day * SECONDS_A_DAY, (day + 1) * SECONDS_A_DAY]
+        )
+        part = np.array(events[first:last])
+        part["user"] += users_before
+        users_before += begun
+        parts.append(part)
+    events = np.concatenate(parts)
+    events = events[np.argsort(events["time"], kind="stable")]
+    pieces = _pieces(plan)
+    with plan.day_file(day).open("ab") as file:
+        for first in range(0, len(events), LINES_AT_ONCE):
+            file.write(pieces.lines(events[first : first + LINES_AT_ONCE]))
+    return plan.day_file(day)
+
+
+@lru_cache(maxsize=1)
+def _pieces(plan: Plan) -> Pieces:
+    begun = list(zip(plan.blocks, plan.begun, strict=True))
+    populations = [draw_block(block, users) for block, users in begun]
+    return Pieces(
+        pl.concat([name_block(block, users) for block, users in begun]),
+        np.concatenate([population.registration for population in populations]),
+        user_ids(np.concatenate([population.cohort for population in populations]), plan.style),
+        plan.style,
+    )
+
+
+def _each(
+    work: Callable[[Item], Result], items: Sequence[Item], spark: SparkSession | None
+) -> Iterator[Result]:
+    """Does the work for each item, here or in Spark tasks; yields the results in order."""
+    if spark is None:
+        yield from map(work, items)
+        return
+    context = spark.sparkContext
+    # A job each, so that a result can be used as soon as it is there.
+    with ThreadPoolExecutor(context.defaultParallelism) as threads:
+        yield from threads.map(lambda item: context.parallelize([item], 1).map(work).first(), items)
+
+
+def _folder_beside(out: Path) -> Path:
+    """An own folder beside `out`: renaming from there is atomic."""
+    folder = out.parent / f".{out.name}.{os.getpid()}.partial"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise SettingError(f"Cannot write a log to {out}: {error}.") from error
+    return folder
+
+
+def _check_disk(folder: Path, need: float) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise SettingError(
+            f"The log needs about {need / 1e9:.1f} GB of free disk; {folder.parent} has "
+            f"{free / 1e9:.1f} GB."
+        )
+
+
+def _add(day: Path, whole: Path, daily: bool) -> None:
+    """Takes a day into the log that is being put together."""
+    if daily:
+        whole.mkdir(exist_ok=True)
+        day.rename(whole / day.name)
+    elif day != whole:
+        with whole.open("ab") as log, day.open("rb") as lines:
+            shutil.copyfileobj(lines, log, 1 << 24)
+        day.unlink()
+
+
+def _publish(whole: Path, out: Path, daily: bool) -> None:
+    if daily and out.is_dir():
+        for day in sorted(whole.iterdir()):
+            day.replace(out / day.name)
+    else:
+        whole.replace(out)

@@ -1,0 +1,302 @@
+"""The procedure and its honesty: nothing of a tested row reaches the choice or the threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from sparkify_assets.churn import evaluation, splits
+from sparkify_assets.churn.evaluation import (
+    CHOSEN,
+    PREDICTION_COLUMNS,
+    TRAINED_COLUMNS,
+    chosen_model,
+    evaluate,
+    train,
+)
+from sparkify_assets.churn.metrics import best_threshold, evaluation_metrics, pr_auc
+from sparkify_assets.churn.models import BASELINES, CANDIDATES, fit
+from sparkify_assets.errors import NotEnoughDataError, SparkifyError
+
+FEATURES = ["is_paid", "sessions_per_day_lifetime", "noise_1", "noise_2"]
+QUICK = ("logistic_regression", "xgboost")
+HORIZON = 10
+
+
+def rows(users: int = 150, cutoffs: int = 5, base: float = -2.0, seed: int = 0) -> pd.DataFrame:
+    """Users with a rate that goes with churn; whoever churns has no later rows."""
+    draw = np.random.default_rng(seed)
+    rate = np.exp(draw.normal(size=users))
+    gone = np.zeros(users, dtype=bool)
+    parts = []
+    for number in range(cutoffs):
+        churns = draw.random(users) < 1 / (1 + np.exp(-base - np.log(rate)))
+        part = pd.DataFrame(
+            {
+                "user_id": [f"u{user:03d}" for user in range(users)],
+                "as_of": date(2018, 10, 15) + timedelta(days=7 * number),
+                "is_paid": draw.random(users) < 0.5,
+                "sessions_per_day_lifetime": rate * np.exp(draw.normal(size=users) / 4),
+                "noise_1": draw.normal(size=users),
+                "noise_2": draw.normal(size=users),
+                "label": pd.array(churns, dtype="boolean"),
+            }
+        )
+        parts.append(part[~gone])
+        gone |= churns
+    return pd.concat(parts, ignore_index=True)
+
+
+def quick(frame: pd.DataFrame, features: Sequence[str] = FEATURES, **more: int) -> pd.DataFrame:
+    return evaluate(frame, features, "forecast", candidates=QUICK, **more).predictions
+
+
+def with_fixed_folds(monkeypatch: pytest.MonkeyPatch, frame: pd.DataFrame) -> pd.Series:
+    """Folds that do not follow the labels, as a test that changes labels needs."""
+    fold_of = splits.user_folds(frame)
+    fold = pd.Series(fold_of, frame["user_id"]).groupby(level=0).first()
+    monkeypatch.setattr(
+        splits, "user_folds", lambda f, folds, seed: f["user_id"].map(fold).to_numpy()
+    )
+    return frame["user_id"].map(fold)
+
+
+def test_every_labelled_row_is_predicted_once_a_model_and_repeat() -> None:
+    frame = rows()
+    found = evaluate(frame, FEATURES, "forecast", horizon_days=HORIZON, repeats=2, folds=3)
+    predictions = found.predictions
+    assert list(predictions.columns) == PREDICTION_COLUMNS
+    assert found.left_out == {}
+    assert set(predictions["model"]) == {*CANDIDATES, *BASELINES, CHOSEN}
+    assert not predictions.isna().any().any()
+    assert predictions["probability"].between(0, 1).all()
+    keys = ["estimate", "model", "repeat", "user_id", "as_of"]
+    assert not predictions.duplicated(keys).any()
+    sizes = predictions.groupby(["estimate", "model", "repeat"]).size().groupby("estimate")
+    last = (frame["as_of"] == frame["as_of"].max()).sum()
+    assert sizes.unique().to_dict() == {"grouped": [len(frame)], "temporal": [last]}
+
+
+def test_no_user_is_tested_by_a_model_that_learned_from_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each fit is told apart by the rows it got: none holds a user that it then predicts."""
+    frame = rows()
+    learned: list[tuple[set[str], set[str]]] = []
+    fit_rows = evaluation._Rows.fit
+    predict_rows = evaluation._Rows.predict
+    users_of: dict[int, set[str]] = {}
+
+    def spy_fit(self: evaluation._Rows, seed: int) -> dict:
+        fitted = fit_rows(self, seed)
+        users_of[id(fitted)] = set(self.frame["user_id"])
+        kept.append(fitted)
+        return fitted
+
+    def spy_predict(self: evaluation._Rows, fitted: dict) -> np.ndarray:
+        learned.append((users_of[id(fitted)], set(self.frame["user_id"])))
+        return predict_rows(self, fitted)
+
+    kept: list[dict] = []  # so that ids stay unique
+    monkeypatch.setattr(evaluation._Rows, "fit", spy_fit)
+    monkeypatch.setattr(evaluation._Rows, "predict", spy_predict)
+    quick(frame)
+    assert len(learned) == 15
+    assert all(not learned_from & tested for learned_from, tested in learned)
+
+
+def test_flipping_the_labels_of_a_fold_changes_nothing_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A choice, a threshold or a fit that saw the tested labels would change."""
+    frame = rows()
+    fold = with_fixed_folds(monkeypatch, frame)
+    before = quick(frame)
+    flipped = frame.assign(label=frame["label"].where(fold != 0, ~frame["label"]))
+    after = quick(flipped)
+    columns = [c for c in PREDICTION_COLUMNS if c != "label"]
+    pd.testing.assert_frame_equal(
+        before.loc[before["fold"] == 0, columns], after.loc[after["fold"] == 0, columns]
+    )
+    others = before["fold"] != 0
+    assert (before.loc[others, "probability"] != after.loc[others, "probability"]).any()
+
+
+def test_a_leaking_feature_is_seen_in_the_figures() -> None:
+    """The label itself as a feature: what a leak buys is visible, so it can be caught."""
+    frame = rows()
+    leaking = frame.assign(leak=frame["label"].astype(float))
+    honest = quick(frame).query("model == 'chosen'")
+    leaked = quick(leaking, [*FEATURES, "leak"]).query("model == 'chosen'")
+    assert pr_auc(leaked["label"].to_numpy(), leaked["probability"].to_numpy()) > 0.99
+    assert pr_auc(honest["label"].to_numpy(), honest["probability"].to_numpy()) < 0.6
+
+
+def test_labels_that_are_pure_chance_cannot_be_predicted() -> None:
+    frame = rows(users=300, base=-1.5)
+    draw = np.random.default_rng(0)
+    frame["label"] = draw.permutation(frame["label"].to_numpy(dtype=bool))
+    table = evaluation_metrics(quick(frame), 50).query("metric == 'roc_auc'")
+    assert table["value"].between(0.4, 0.6).all()
+
+
+def test_order_of_rows_changes_nothing() -> None:
+    frame = rows()
+    shuffled = frame.sample(frac=1, random_state=0)
+    pd.testing.assert_frame_equal(quick(frame), quick(shuffled))
+    assert (
+        train(frame, FEATURES, candidates=QUICK).choice
+        == train(shuffled, FEATURES, candidates=QUICK).choice
+    )
+
+
+def test_the_number_of_jobs_changes_nothing() -> None:
+    frame = rows()
+    pd.testing.assert_frame_equal(quick(frame, jobs=1), quick(frame, jobs=2))
+
+
+def test_nested_folds_by_hand() -> None:
+    """Outer fold 0: its rows by a model without fold 0; its threshold from models without two."""
+    frame = rows().sort_values(["user_id", "as_of"], ignore_index=True)
+    fold = splits.user_folds(frame)
+    label = frame["label"].astype(bool)
+    found = quick(frame).query("model == 'logistic_regression' and fold == 0")
+
+    def predicted(without: list[int], on: int) -> np.ndarray:
+        learn = ~np.isin(fold, without)
+        model = fit("logistic_regression", frame[learn], label[learn], FEATURES)
+        return model.predict(frame[fold == on])
+
+    assert found["probability"].to_numpy() == pytest.approx(predicted([0], 0))
+    inner = np.concatenate([predicted([0, other], other) for other in range(1, 5)])
+    truth = np.concatenate([label[fold == other] for other in range(1, 5)])
+    assert found["threshold"].unique() == pytest.approx([best_threshold(truth, inner)])
+
+
+def test_the_chosen_rows_are_those_of_the_candidate_that_was_chosen() -> None:
+    predictions = quick(rows()).set_index(["model", "user_id", "as_of"])
+    chosen = predictions.loc[CHOSEN]
+    for candidate, found in chosen.groupby("candidate"):
+        same = predictions.loc[str(candidate)].loc[found.index]
+        assert (found["probability"] == same["probability"]).all()
+        assert (found["threshold"] == same["threshold"]).all()
+
+
+def test_the_temporal_estimate_learns_from_closed_windows_only() -> None:
+    """Rows of the cutoff whose window is still open at the last one can be anything."""
+    frame = rows()
+    open_cutoff = sorted(frame["as_of"].unique())[-2]
+    changed = frame.copy()
+    changed.loc[changed["as_of"] == open_cutoff, "sessions_per_day_lifetime"] = -5.0
+    before, after = (
+        quick(f, horizon_days=HORIZON).query("estimate == 'temporal'") for f in (frame, changed)
+    )
+    pd.testing.assert_frame_equal(before, after)
+
+
+def test_rows_without_an_outcome_are_left_aside() -> None:
+    frame = rows()
+    to_score = frame[frame["as_of"] == frame["as_of"].max()].assign(
+        as_of=date(2018, 12, 1), label=pd.NA
+    )
+    both = pd.concat([frame, to_score.astype({"label": "boolean"})])
+    pd.testing.assert_frame_equal(
+        quick(frame, horizon_days=HORIZON), quick(both, horizon_days=HORIZON)
+    )
+
+
+def test_polars_gives_the_same() -> None:
+    frame = rows()
+    found = quick(pl.from_pandas(frame), horizon_days=HORIZON)  # type: ignore[arg-type]
+    expected = quick(frame, horizon_days=HORIZON)
+    columns = ["model", "user_id", "probability", "threshold"]
+    pd.testing.assert_frame_equal(found[columns], expected[columns])
+
+
+def test_no_temporal_estimate_says_why() -> None:
+    found = evaluate(rows(), FEATURES, "forecast", horizon_days=60, candidates=QUICK)
+    assert set(found.predictions["estimate"]) == {"grouped"}
+    assert "at least 60 days before the last one" in found.left_out["temporal"]
+
+
+def test_no_churn_at_the_last_cutoff_says_why() -> None:
+    frame = rows()
+    frame.loc[frame["as_of"] == frame["as_of"].max(), "label"] = False
+    found = evaluate(frame, FEATURES, "forecast", horizon_days=HORIZON, candidates=QUICK)
+    assert "same outcome" in found.left_out["temporal"]
+
+
+def test_too_few_churned_users_says_how_many_are_needed() -> None:
+    frame = rows()
+    frame["label"] = frame["user_id"].isin(["u001", "u002", "u003", "u004"])
+    message = "4 users churned; at least 10 are needed to train and test a model"
+    with pytest.raises(NotEnoughDataError, match=message):
+        train(frame, FEATURES)
+    with pytest.raises(NotEnoughDataError, match=message):
+        evaluate(frame, FEATURES, "forecast")
+
+
+@pytest.mark.parametrize(("label", "message"), [(False, "0 users churned"), (True, "0 users stay")])
+def test_one_class_only(label: bool, message: str) -> None:
+    with pytest.raises(NotEnoughDataError, match=message):
+        train(rows().assign(label=label), FEATURES)
+
+
+def test_no_rows_at_all() -> None:
+    with pytest.raises(NotEnoughDataError, match="0 users churned"):
+        train(rows().iloc[:0], FEATURES)
+
+
+def test_constant_and_empty_features_do_no_harm() -> None:
+    frame = rows().assign(constant=1.0, empty=np.nan)
+    trained = train(frame, [*FEATURES, "constant", "empty"])
+    assert np.isfinite(trained.model.predict(frame)).all()
+
+
+def test_infinite_values_are_named() -> None:
+    frame = rows()
+    frame.loc[0, "noise_1"] = np.inf
+    with pytest.raises(SparkifyError, match="infinite values, in noise_1"):
+        train(frame, FEATURES)
+
+
+def test_a_baseline_whose_feature_is_missing_is_an_error_not_a_gap() -> None:
+    with pytest.raises(SparkifyError, match="sessions_per_day_lifetime"):
+        evaluate(rows(), ["is_paid", "noise_1"], "forecast", candidates=QUICK)
+
+
+def test_training_fits_every_candidate_and_takes_the_best() -> None:
+    frame = rows()
+    trained = train(frame, FEATURES)
+    assert set(trained.models) == set(CANDIDATES)
+    assert trained.choice.chosen == max(CANDIDATES, key=lambda name: trained.choice.pr_auc[name])
+    assert trained.model is trained.models[trained.choice.chosen]
+    assert 0 < trained.threshold < 1
+    assert trained.rows == len(frame)
+    assert trained.positives == trained.churned_users == int(frame["label"].sum())
+
+
+def test_the_stored_rows_give_the_chosen_model_back() -> None:
+    frame = rows()
+    trained = train(frame, FEATURES)
+    stored = trained.to_rows()
+    assert list(stored.columns) == TRAINED_COLUMNS
+    assert len(stored) == len(CANDIDATES)
+    assert stored["chosen"].tolist() == [True, False, False, False]
+    assert stored["model"].iloc[0] == trained.choice.chosen
+    assert stored["threshold"].iloc[0] == trained.threshold
+    assert chosen_model(stored).predict(frame) == pytest.approx(
+        trained.model.predict(frame), abs=1e-6
+    )
+
+
+def test_an_altered_model_is_refused() -> None:
+    stored = train(rows(), FEATURES, candidates=QUICK).to_rows()
+    stored["artifact"] = [artifact[:-1] + b"!" for artifact in stored["artifact"]]
+    with pytest.raises(SparkifyError, match="was altered: its checksum"):
+        chosen_model(stored)

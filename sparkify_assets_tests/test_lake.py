@@ -1,0 +1,140 @@
+"""The lake: what is visible when, and what other readers see."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import duckdb
+import duckdb_ext
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from pyspark.sql import SparkSession
+
+from sparkify_assets.errors import LakeError
+from sparkify_assets.resources.lake import Lake, write_part
+from sparkify_assets.tables import REJECTED_LINES, USER_LABELS
+from sparkify_assets_tests.frames import at
+
+
+def rejected(*offsets: int) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"source_file": "log.json", "byte_offset": offsets, "reason": "blank line", "text": ""},
+        schema=REJECTED_LINES.polars_schema,
+    )
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(str(tmp_path / "a lake: 50% full"))
+
+
+def test_a_version_is_what_was_written_and_said(lake: Lake) -> None:
+    version = lake.write_polars("mini", REJECTED_LINES, rejected(1, 2), {"lines": 7})
+    assert (version.number, version.rows, version.files) == (0, 2, 1)
+    assert version.metadata == {"lines": 7}
+    assert_frame_equal(lake.read_polars("mini", REJECTED_LINES), rejected(1, 2))
+    assert lake.write_polars("mini", REJECTED_LINES, rejected(3)).number == 1
+    assert lake.read_polars("mini", REJECTED_LINES)["byte_offset"].to_list() == [3]
+
+
+def test_part_files_are_invisible_until_they_are_committed(lake: Lake) -> None:
+    lake.write_polars("mini", REJECTED_LINES, rejected(1))
+    part = write_part(lake.new_parts("mini", "rejected_lines"), REJECTED_LINES, rejected(2))
+    assert lake.read_polars("mini", REJECTED_LINES)["byte_offset"].to_list() == [1]
+    lake.commit("mini", REJECTED_LINES, [part])
+    assert lake.read_polars("mini", REJECTED_LINES)["byte_offset"].to_list() == [2]
+
+
+def test_an_empty_table_is_a_table(lake: Lake, spark: SparkSession) -> None:
+    version = lake.commit("mini", REJECTED_LINES, [])
+    assert (version.rows, version.files) == (0, 0)
+    assert lake.read_polars("mini", REJECTED_LINES).is_empty()
+    assert lake.read_spark(spark, "mini", REJECTED_LINES).count() == 0
+
+
+def test_datasets_are_apart(lake: Lake) -> None:
+    lake.write_polars("mini", REJECTED_LINES, rejected(1))
+    with pytest.raises(LakeError, match="Materialize rejected_lines for full first"):
+        lake.version("full", "rejected_lines")
+
+
+def test_spark_writes_and_reads_what_duckdb_and_polars_read(
+    tmp_path: Path, spark: SparkSession
+) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    rows = pl.DataFrame(
+        {
+            "user_id": ["1", "2"],
+            "registered_at": [at(0), None],
+            "first_event_at": [at(1), at(2)],
+            "last_event_at": [at(3), at(4, 5, 6)],
+            "churned": [True, False],
+            "churned_at": [at(3), None],
+            "level": ["paid", "free"],
+            "upgrades": [1, 0],
+            "downgrades": [0, 0],
+            "events": [3, 4],
+            "songs": [1, 2],
+            "sessions": [1, 1],
+        },
+        schema=USER_LABELS.polars_schema,
+    )
+    frame = spark.createDataFrame(rows.to_arrow()).repartition(2)
+    assert lake.write_spark("mini", USER_LABELS, frame).rows == 2
+    assert_frame_equal(lake.read_polars("mini", USER_LABELS).sort("user_id"), rows)
+    again = pl.from_arrow(lake.read_spark(spark, "mini", USER_LABELS).toArrow())
+    assert isinstance(again, pl.DataFrame)
+    assert_frame_equal(again.sort("user_id"), rows)
+    folder = lake.folder("mini", "user_labels")
+    assert_frame_equal(read_with_duckdb(folder).sort("user_id"), rows)
+    assert_frame_equal(pl.read_delta(folder).sort("user_id"), rows)
+
+
+def read_with_duckdb(folder: str) -> pl.DataFrame:
+    extensions = Path(next(iter(duckdb_ext.__path__))) / "extensions"
+    connection = duckdb.connect(config={"extension_directory": str(extensions)})
+    connection.execute("load delta; set timezone = 'UTC'")
+    return connection.execute("select * from delta_scan(?)", [folder]).pl()
+
+
+def test_spark_finds_its_way_into_an_oddly_named_lake(lake: Lake, spark: SparkSession) -> None:
+    frame = spark.createDataFrame(rejected(1, 2).to_arrow())
+    assert lake.write_spark("mini", REJECTED_LINES, frame).rows == 2
+    assert lake.read_spark(spark, "mini", REJECTED_LINES).count() == 2
+
+
+def test_over_parts_calls_a_function_for_each_file(lake: Lake, spark: SparkSession) -> None:
+    folder = lake.new_parts("mini", "rejected_lines")
+    parts = [write_part(folder, REJECTED_LINES, rejected(*offsets)) for offsets in ((1, 2), (3,))]
+    lake.commit("mini", REJECTED_LINES, parts)
+    sums = lake.over_parts(
+        spark, "mini", "rejected_lines", lambda rows: rows["byte_offset"].sum(), ["byte_offset"]
+    )
+    assert sorted(sums) == [3, 3]
+
+
+def test_a_lake_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(LakeError, match="cannot be written"):
+        Lake(str(tmp_path / "file")).write_polars("mini", REJECTED_LINES, rejected(1))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_lake_without_rights_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(LakeError, match="cannot be written"):
+        Lake(str(tmp_path / "lake")).write_polars("mini", REJECTED_LINES, rejected(1))
+
+
+def test_a_full_disk_is_named(lake: Lake) -> None:
+    with pytest.raises(LakeError, match="is full"), lake._explained():
+        raise OSError(28, "No space left on device")
+
+
+def test_a_file_is_replaced_whole(lake: Lake) -> None:
+    lake.write_file("mini", "report/page.html", b"old")
+    path = Path(lake.write_file("mini", "report/page.html", b"new"))
+    assert path.read_bytes() == b"new"
+    assert [p.name for p in path.parent.iterdir()] == ["page.html"]

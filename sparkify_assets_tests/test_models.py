@@ -1,0 +1,207 @@
+"""Every model behind the one interface: additivity, storage, features that are of no use."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from sparkify_assets.churn import models
+from sparkify_assets.churn.models import BASELINES, CANDIDATES, Blend, Linear, fit, load
+from sparkify_assets.errors import NotEnoughDataError, SparkifyError
+
+FEATURES = ["is_paid", "sessions_per_day_lifetime", "long_tail", "noise", "constant", "empty"]
+ALL = [*CANDIDATES, *BASELINES]
+
+
+def rows(count: int = 400, seed: int = 0) -> pd.DataFrame:
+    draw = np.random.default_rng(seed)
+    rate = np.exp(draw.normal(size=count))
+    long_tail = np.exp(draw.normal(size=count) * 2)
+    odds = -2 + 0.8 * np.log(rate) + 0.8 * (long_tail > 1)
+    return pd.DataFrame(
+        {
+            "is_paid": draw.random(count) < 0.5,
+            "sessions_per_day_lifetime": rate,
+            "long_tail": np.where(draw.random(count) < 0.2, np.nan, long_tail),
+            "noise": draw.integers(0, 5, count),
+            "constant": 3.0,
+            "empty": np.nan,
+            "label": draw.random(count) < 1 / (1 + np.exp(-odds)),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted() -> dict[str, models.Model]:
+    frame = rows()
+    return {name: fit(name, frame, frame["label"], FEATURES) for name in ALL}
+
+
+def log_odds(p: np.ndarray) -> np.ndarray:
+    return np.log(p / (1 - p))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_base_value_and_contributions_add_up_to_the_prediction(
+    name: str, fitted: dict[str, models.Model]
+) -> None:
+    model, unseen = fitted[name], rows(100, seed=1)
+    predicted = model.predict(unseen)
+    expected = predicted if model.scale == "probability" else log_odds(predicted)
+    contributions = model.contributions(unseen)
+    assert contributions.shape == (100, len(model.features))
+    assert model.base_value + contributions.sum(axis=1) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_stored_model_predicts_the_same(name: str, fitted: dict[str, models.Model]) -> None:
+    model, unseen = fitted[name], rows(100, seed=1)
+    stored = load(model.save())
+    assert (stored.name, stored.features, stored.kind) == (name, model.features, model.kind)
+    assert stored.predict(unseen) == pytest.approx(model.predict(unseen), abs=1e-6)
+    assert stored.contributions(unseen) == pytest.approx(model.contributions(unseen), abs=1e-6)
+    np.testing.assert_array_equal(stored.typical, model.typical)
+
+
+@pytest.mark.parametrize("name", ["logistic_regression", "xgboost", "blend", "prevalence"])
+def test_the_same_model_is_stored_as_the_same_bytes(
+    name: str, fitted: dict[str, models.Model]
+) -> None:
+    assert load(fitted[name].save()).save() == fitted[name].save()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_nothing_stored_is_a_pickle(name: str, fitted: dict[str, models.Model]) -> None:
+    def names(data: bytes) -> list[str]:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            found = []
+            for inner in archive.namelist():
+                found.append(inner)
+                if inner.endswith((".zip", ".skops")):
+                    found += names(archive.read(inner))
+            return found
+
+    endings = {found.rsplit(".", 1)[-1] for found in names(fitted[name].save())}
+    assert endings <= {"json", "ubj", "zip", "skops", "npy"}
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_the_candidates_learn_and_the_same_seed_gives_the_same_model(
+    name: str, fitted: dict[str, models.Model]
+) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    unseen = rows(2000, seed=2)
+    assert roc_auc_score(unseen["label"], fitted[name].predict(unseen)) > 0.6
+    frame = rows()
+    again = fit(name, frame, frame["label"], FEATURES)
+    np.testing.assert_array_equal(again.predict(unseen), fitted[name].predict(unseen))
+
+
+def test_baselines_see_their_own_features_only(fitted: dict[str, models.Model]) -> None:
+    frame = rows()
+    assert fitted["prevalence"].predict(frame) == pytest.approx(
+        np.full(len(frame), frame["label"].mean())
+    )
+    assert fitted["level_only"].features == ("is_paid",)
+    assert len(np.unique(fitted["level_only"].predict(frame))) == 2
+    by_rate = fitted["sessions_per_day"].predict(frame)
+    order = frame["sessions_per_day_lifetime"].argsort()
+    assert (np.diff(by_rate[order]) >= 0).all()
+
+
+def test_the_blend_is_the_mean_of_the_log_odds(fitted: dict[str, models.Model]) -> None:
+    blend, frame = fitted["blend"], rows()
+    assert isinstance(blend, Blend)
+    mean = np.mean([log_odds(fitted[n].predict(frame)) for n in models.BLENDED], axis=0)
+    assert log_odds(blend.predict(frame)) == pytest.approx(mean, abs=1e-6)
+
+
+def test_useless_features_get_no_weight(fitted: dict[str, models.Model]) -> None:
+    linear = fitted["logistic_regression"]
+    assert isinstance(linear, Linear)
+    for name in ("constant", "empty"):
+        assert linear.weight[FEATURES.index(name)] == pytest.approx(0, abs=1e-9)
+    for name in CANDIDATES:
+        assert (fitted[name].contributions(rows())[:, 4:] == 0).all(), name
+
+
+def test_standardised_training_rows_have_mean_0_and_deviation_1() -> None:
+    frame = rows()
+    linear = fit("logistic_regression", frame, frame["label"], FEATURES)
+    assert isinstance(linear, Linear)
+    z = linear.standardised(models.as_matrix(frame, FEATURES))
+    assert z[:, :2].mean(axis=0) == pytest.approx(0, abs=1e-9)
+    assert z[:, :2].std(axis=0) == pytest.approx(1)
+
+
+def test_polars_and_pandas_give_the_same(fitted: dict[str, models.Model]) -> None:
+    frame = rows()
+    from_polars = pl.from_pandas(frame)
+    assert fitted["xgboost"].predict(from_polars) == pytest.approx(fitted["xgboost"].predict(frame))
+
+
+def test_columns_are_taken_by_name_and_nullable_ones_are_welcome(
+    fitted: dict[str, models.Model],
+) -> None:
+    frame = rows()
+    odd = frame[frame.columns[::-1]].astype({"noise": "Int64", "is_paid": "boolean"})
+    odd["long_tail"] = odd["long_tail"].astype(object).where(odd["long_tail"].notna(), None)
+    for name in CANDIDATES:
+        np.testing.assert_allclose(fitted[name].predict(odd), fitted[name].predict(frame))
+
+
+def test_a_missing_column_is_named(fitted: dict[str, models.Model]) -> None:
+    with pytest.raises(SparkifyError, match="lacks 2 of the model's 6 features: is_paid, noise"):
+        fitted["xgboost"].predict(rows().drop(columns=["noise", "is_paid"]))
+
+
+def test_infinite_values_are_named() -> None:
+    frame = rows()
+    frame.loc[[3, 5], "long_tail"] = [np.inf, -np.inf]
+    with pytest.raises(SparkifyError, match="2 rows hold infinite values, in long_tail"):
+        fit("xgboost", frame, frame["label"], FEATURES)
+
+
+def test_text_is_named() -> None:
+    frame = rows().assign(noise="a lot")
+    with pytest.raises(SparkifyError, match="not numbers: noise"):
+        fit("xgboost", frame, frame["label"], FEATURES)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_one_class_only(name: str) -> None:
+    frame = rows()
+    with pytest.raises(NotEnoughDataError, match=r"All 400 rows .* \(stayed\)"):
+        fit(name, frame, np.zeros(len(frame)), FEATURES)
+
+
+def test_bytes_that_are_no_model() -> None:
+    with pytest.raises(SparkifyError, match="damaged or is not a model"):
+        load(b"PK not really")
+
+
+def test_a_later_format_is_refused(fitted: dict[str, models.Model]) -> None:
+    with zipfile.ZipFile(io.BytesIO(fitted["prevalence"].save())) as archive:
+        header = json.loads(archive.read("model.json"))
+    changed = io.BytesIO()
+    with zipfile.ZipFile(changed, "w") as archive:
+        archive.writestr("model.json", json.dumps({**header, "format_version": 99}))
+    with pytest.raises(SparkifyError, match="format 99; this program reads format 1"):
+        load(changed.getvalue())
+
+
+def test_a_forest_whose_tree_points_outside_itself_is_refused(
+    fitted: dict[str, models.Model],
+) -> None:
+    forest = load(fitted["random_forest"].save())
+    assert isinstance(forest, models.Forest)
+    forest.forest.estimators_[0].tree_.children_left[0] = 10_000
+    with pytest.raises(SparkifyError, match="points outside itself"):
+        load(forest.save())

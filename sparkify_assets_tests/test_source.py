@@ -1,0 +1,316 @@
+"""From what a setting names to the files of a log."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import os
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from sparkify_assets.errors import SourceError
+from sparkify_assets.events import source as module
+from sparkify_assets.events.source import LogFile, find_log_files, open_filesystem, printable
+
+
+def find(source: object, downloads: Path = Path("downloads")) -> list[LogFile]:
+    return find_log_files(str(source), variable="A_SOURCE", downloads=downloads)
+
+
+def names(source: object) -> list[str]:
+    return [file.name for file in find(source)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "my logs"
+    for name in ("b.json", "a.jsonl", "c.ndjson", ".hidden.json", "notes.txt", "x/d.json"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("{}\n")
+    (root / "e.JSON.gz").write_bytes(gzip.compress(b"{}\n"))
+    (root / "x" / "y").mkdir()
+    (root / "x" / "y" / "f.json.bz2").write_bytes(bz2.compress(b"{}\n"))
+    return root
+
+
+def test_a_file(folder: Path) -> None:
+    (file,) = find(folder / "notes.txt")
+    assert (file.uri, file.name, file.size) == (str(folder / "notes.txt"), "notes.txt", 3)
+    assert file.compression is None
+    assert file.modified is not None
+    assert str(file.modified.tzinfo) == "UTC"
+
+
+def test_a_folder(folder: Path) -> None:
+    assert names(folder) == ["a.jsonl", "b.json", "c.ndjson", "e.JSON.gz"]
+    assert [file.compression for file in find(f"{folder}/")] == [None, None, None, "gz"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.json", ["b.json"]),
+        ("[ab].*", ["a.jsonl", "b.json"]),
+        ("?.txt", None),
+        ("*.txt", ["notes.txt"]),
+        ("*/*.json", ["x/d.json"]),
+        ("x/*", ["d.json"]),
+        ("**/*.json", ["b.json", "x/d.json"]),
+        ("x/**/*.bz2", ["y/f.json.bz2"]),
+        ("nowhere/*.json", None),
+    ],
+)
+@pytest.mark.parametrize("as_uri", [False, True])
+def test_a_glob(folder: Path, pattern: str, expected: list[str] | None, as_uri: bool) -> None:
+    source = f"{folder.as_uri() if as_uri else folder}/{pattern}"
+    if as_uri and re.search(r"[?\[]", pattern):
+        pytest.skip("a URI's own meaning of ? and [ comes first")
+    if expected is None:
+        with pytest.raises(SourceError, match="no file matches"):
+            find(source)
+    else:
+        assert names(source) == expected
+
+
+def test_a_uri(folder: Path) -> None:
+    files = find(folder.as_uri())
+    assert [file.name for file in files] == names(folder)
+    for file in files:
+        filesystem, path = open_filesystem(file.uri)
+        assert filesystem.get_file_info(path).size == file.size
+
+
+def test_home_and_relative_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir(folder / "x")
+    assert find("~/b.json")[0].uri == find("../b.json")[0].uri == str(folder / "b.json")
+
+
+def test_a_name_with_wildcards_that_exists(tmp_path: Path) -> None:
+    (tmp_path / "log[1].json").write_text("{}\n")
+    assert names(tmp_path / "log[1].json") == ["log[1].json"]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("", "A_SOURCE is empty"),
+        ("nothing.json", "A_SOURCE=nothing.json: there is no such file or folder"),
+        ("empty.json", r"empty.json is empty \(0 bytes\)"),
+        ("hollow", "holds no log. Expected are files that end in .json"),
+        ("*.csv", r"no file matches \*.csv"),
+        ("/dev/null", "is neither a file nor a folder"),
+        ("ftp://host/log.json", "storage of the kind ftp:// cannot be opened"),
+        ("not.json.gz", "ends in .gz but does not hold gz data"),
+        ("other.json.zst", "ends in .zst but does not hold zst data, it holds gz data"),
+        ("gzip.json", "holds gz data. Rename it to end in .gz"),
+        ("log.zip", "is a zip file. Unpack it"),
+    ],
+)
+def test_what_cannot_be_a_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hollow").mkdir()
+    contents = {
+        "empty.json": b"",
+        "not.json.gz": b"{}\n",
+        "other.json.zst": gzip.compress(b"{}\n"),
+        "gzip.json": gzip.compress(b"{}\n"),
+        "log.zip": b"PK\x03\x04....",
+    }
+    for name, content in contents.items():
+        Path(name).write_bytes(content)
+    with pytest.raises(SourceError, match=message):
+        find(source)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read anything")
+def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+    (tmp_path / "log.json").write_text("{}\n")
+    (tmp_path / "log.json").chmod(0)
+    with pytest.raises(SourceError, match=r"log.json: may not be read by this user"):
+        find(tmp_path / "log.json")
+
+
+def test_secrets_are_not_printed() -> None:
+    shown = printable("s3://key:secret@bucket/log.json?session_token=abc")
+    assert shown == "s3://bucket/log.json"
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `content` at any address, with the faults that are asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content = b"".join(b'{"line": %d}\n' % i for i in range(300_000))
+        self.etag: str | None = '"1"'
+        self.statuses: list[int] = []  # answered first, one by one
+        self.break_after: list[int] = []  # bytes of the first answers, one by one
+        self.requests: list[tuple[int, str | None]] = []  # status and Range
+        self.sent = 0
+
+    def url(self, name: str = "log.json") -> str:
+        return f"http://127.0.0.1:{self.server_port}/folder/{name}?signature=secret"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        server, wanted = self.server, self.headers.get("Range")
+        body, status = server.content, 200
+        if server.statuses:
+            status, body = server.statuses.pop(0), b"sorry"
+        elif server.etag and self.headers.get("If-None-Match") == server.etag:
+            status, body = 304, b""
+        elif wanted and self.headers.get("If-Range") == server.etag:
+            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            status, body = 206, body[start:]
+        server.requests.append((status, wanted))
+        self.send_response(status)
+        if server.etag:
+            self.send_header("ETag", server.etag)
+        if status == 206:
+            total = len(server.content)
+            self.send_header("Content-Range", f"bytes {total - len(body)}-{total - 1}/{total}")
+        if status != 304:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if server.break_after:
+            body = body[: server.break_after.pop(0)]
+        server.sent += len(body)
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 0.001)
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def downloaded(server: Server, folder: Path, name: str = "log.json") -> bytes:
+    (file,) = find(server.url(name), folder)
+    assert file.name == name
+    assert file.size == Path(file.uri).stat().st_size
+    assert not list(folder.rglob("*.part*"))
+    return Path(file.uri).read_bytes()
+
+
+def test_a_download(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert downloaded(server, tmp_path) == server.content
+    assert "log.json: 100%" in capsys.readouterr().err
+    assert downloaded(server, tmp_path) == server.content
+    assert server.requests == [(200, None), (304, None)]
+    server.content, server.etag = b"{}\n", '"2"'
+    assert downloaded(server, tmp_path) == b"{}\n"
+
+
+def test_a_download_without_etag_is_known_by_its_length(server: Server, tmp_path: Path) -> None:
+    server.etag = None
+    downloaded(server, tmp_path)
+    kept = server.content
+    server.content = b"#" * len(kept)
+    assert downloaded(server, tmp_path) == kept
+    server.content += b"\n"
+    assert downloaded(server, tmp_path) == server.content
+
+
+def test_a_download_that_breaks_off_goes_on(server: Server, tmp_path: Path) -> None:
+    server.break_after = [2_000_000, 500_000]
+    assert downloaded(server, tmp_path) == server.content
+    assert server.requests == [(200, None), (206, "bytes=2000000-"), (206, "bytes=2500000-")]
+    assert server.sent == len(server.content)
+
+
+def test_a_download_goes_on_in_the_next_run(server: Server, tmp_path: Path) -> None:
+    server.break_after = [1_000] + [0] * 9
+    with pytest.raises(SourceError, match=r"1,000 bytes are kept; the next run goes on") as raised:
+        find(server.url(), tmp_path)
+    assert "secret" not in str(raised.value)
+    server.break_after = []
+    assert downloaded(server, tmp_path) == server.content
+    assert server.sent == len(server.content)
+
+
+def test_a_file_that_changes_during_the_download_is_fetched_anew(
+    server: Server, tmp_path: Path
+) -> None:
+    server.break_after = [1_000] + [0] * 9
+    with pytest.raises(SourceError):
+        find(server.url(), tmp_path)
+    server.break_after, server.etag, server.content = [], '"2"', b"{}\n" * 10
+    assert downloaded(server, tmp_path) == server.content
+
+
+def test_a_server_that_is_busy_for_a_while(server: Server, tmp_path: Path) -> None:
+    server.statuses = [503, 429]
+    assert downloaded(server, tmp_path) == server.content
+
+
+def test_a_range_that_no_longer_exists(server: Server, tmp_path: Path) -> None:
+    server.break_after = [1_000] + [0] * 9
+    with pytest.raises(SourceError):
+        find(server.url(), tmp_path)
+    server.break_after, server.statuses = [], [416]
+    assert downloaded(server, tmp_path) == server.content
+
+
+@pytest.mark.parametrize(
+    ("statuses", "message"),
+    [
+        ([404], "the server answered 404 Not Found"),
+        ([403], "the server answered 403 Forbidden"),
+        ([500] * 9, "failed after 5 attempts: the server answered 500"),
+    ],
+)
+def test_error_statuses(server: Server, tmp_path: Path, statuses: list[int], message: str) -> None:
+    server.statuses = statuses
+    with pytest.raises(SourceError, match=rf"A_SOURCE=http://127.*/folder/log.json: .*{message}"):
+        find(server.url(), tmp_path)
+
+
+def test_a_server_that_is_not_there(server: Server, tmp_path: Path) -> None:
+    url = server.url().replace(str(server.server_port), "1")
+    with pytest.raises(SourceError, match="the connection was refused"):
+        find(url, tmp_path)
+
+
+def test_a_copy_serves_while_the_server_does_not(server: Server, tmp_path: Path) -> None:
+    downloaded(server, tmp_path)
+    server.statuses = [503] * 9
+    assert downloaded(server, tmp_path) == server.content
+
+
+def test_an_address_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="the address cannot be used"):
+        find("http://", tmp_path)
+
+
+def test_compressed_downloads(server: Server, tmp_path: Path) -> None:
+    server.content = gzip.compress(b"{}\n")
+    assert find(server.url("log.json.gz"), tmp_path)[0].compression == "gz"
+    assert find(server.url("export"), tmp_path)[0].compression == "gz"
+    server.content = b"<html>please log in</html>"
+    with pytest.raises(SourceError, match="does not hold gz data"):
+        find(server.url("other.json.gz"), tmp_path)
+
+
+def test_a_downloads_folder_that_cannot_be_written(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SourceError, match=r"cannot be stored in .*file/folder \([\d,]+ MB free\)"):
+        find(server.url(), tmp_path / "file" / "folder")
