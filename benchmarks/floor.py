@@ -24,13 +24,14 @@ job = dg.define_asset_job("floor", [one_row])
 spark = PySparkResource(spark_config={"spark.master": "local[*]", "spark.ui.enabled": "false"})
 defs = dg.Definitions([one_row], jobs=[job], resources={"pyspark": spark})
 if __name__ == "__main__":
-    assert defs.resolve_job_def("floor").execute_in_process(instance=dg.DagsterInstance.get()).success
+    job = defs.resolve_job_def("floor")
+    assert job.execute_in_process(instance=dg.DagsterInstance.get()).success
 """
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        home = {"DAGSTER_HOME": folder, "SPARKIFY_LAKE": f"{folder}/lake", "PYTHONWARNINGS": "ignore"}
+        home = {"DAGSTER_HOME": folder, "SPARKIFY_LAKE": f"{folder}/lake"}
 
         def floor() -> Run:
             return run([sys.executable, "-c", FLOOR], home)

@@ -102,7 +102,13 @@ def median_ratio(above: Sequence[Run], below: Sequence[Run]) -> float:
 
 
 def report(
-    benchmark: str, row: str, value: float, unit: str, goal: float | None = None, *, most: bool = True
+    benchmark: str,
+    row: str,
+    value: float,
+    unit: str,
+    goal: float | None = None,
+    *,
+    most: bool = True,
 ) -> None:
     """Print one figure as a JSON line. `most`: the goal is an upper bound."""
     met = None if goal is None else (value <= goal if most else value >= goal)

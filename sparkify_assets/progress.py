@@ -87,8 +87,9 @@ class _Handler(logging.StreamHandler):
             self.flush()
 
 
-@dg.logger(description="A line for each asset and each failed check.")
+@dg.logger
 def terminal_logger(context: dg.InitLoggerContext) -> logging.Logger:
+    """A line for each asset and each failed check."""
     logger = logging.Logger("sparkify", logging.DEBUG)
     handler = _Handler(sys.stderr)
     handler.setFormatter(_Lines())

@@ -44,9 +44,9 @@ def summary(lake: Lake, dataset: str) -> str:
 
 def _figures(measured: pl.DataFrame, protocol: str) -> list[str]:
     lines = []
-    estimates = measured.filter(
-        (pl.col("protocol") == protocol) & (pl.col("model") == CHOSEN)
-    )["estimate"].unique()
+    estimates = measured.filter((pl.col("protocol") == protocol) & (pl.col("model") == CHOSEN))[
+        "estimate"
+    ].unique()
     for estimate in sorted(estimates):
         pr, roc = (_figure(measured, protocol, estimate, m) for m in ("pr_auc", "roc_auc"))
         base = _row(measured, protocol, estimate, "prevalence")

@@ -16,6 +16,8 @@ import pyarrow as pa
 from sparkify_assets.churn.cutoffs import FORECAST, WHOLE_LOG
 from sparkify_assets.churn.days import DAY_PARTS, PAGES
 from sparkify_assets.churn.features import FEATURES
+from sparkify_assets.churn.metrics import THRESHOLDS
+from sparkify_assets.storage import PartFile
 
 if TYPE_CHECKING:
     import polars as pl
@@ -78,24 +80,13 @@ class Table:
     def polars_schema(self) -> pl.Schema:
         import polars as pl
 
-        frame = pl.from_arrow(self.arrow_schema.empty_table())
-        assert isinstance(frame, pl.DataFrame)
-        return frame.schema
+        return pl.Schema(self.arrow_schema)
 
     @property
     def spark_schema(self) -> StructType:
         from pyspark.sql.pandas.types import from_arrow_schema
 
         return from_arrow_schema(self.arrow_schema.remove_metadata())
-
-
-@dataclass(frozen=True)
-class PartFile:
-    """A Parquet file written into a table's folder, not yet part of any version of the table."""
-
-    path: str  # relative to the table's folder
-    rows: int
-    size: int  # bytes
 
 
 @dataclass(frozen=True)
@@ -297,6 +288,17 @@ def _share(name: str, meaning: str, *, nullable: bool = False) -> Column:
     return Column(name, NUMBER, meaning, nullable=nullable, minimum=0, maximum=1)
 
 
+# Above all probabilities where flagging nobody is best, so it may exceed 1.
+_THRESHOLDS = [
+    Column(
+        name,
+        NUMBER,
+        f"Probability from which a user is flagged, for the best {aim} on the training rows",
+        minimum=0,
+    )
+    for aim, name in THRESHOLDS.items()
+]
+
 TRAINED_MODEL = Table(
     "trained_model",
     "A row a candidate, fitted on every labelled row of the forecast protocol; one is chosen. The "
@@ -305,8 +307,7 @@ TRAINED_MODEL = Table(
         _MODEL,
         Column("chosen", BOOLEAN, "Whether it scores the users", nullable=False),
         _share("pr_auc", "PR AUC out of fold on the training rows, by which it was chosen"),
-        _share("threshold", "Probability from which a user is flagged: best F1 out of fold"),
-        _share("balanced_threshold", "The same for balanced accuracy"),
+        _THRESHOLDS,
         Column("features", pa.list_(STRING), "What the model looks at, in order", nullable=False),
         Column("artifact", BINARY, "The fitted model, in an open format", nullable=False),
         Column("sha256", STRING, "Checksum of the artifact", nullable=False),
@@ -335,8 +336,7 @@ EVALUATION_PREDICTIONS = Table(
         _AS_OF,
         Column("label", BOOLEAN, "What happened", nullable=False),
         _share("probability", "What the model said"),
-        _share("threshold", "The model's threshold for best F1, from its training rows"),
-        _share("balanced_threshold", "The same for balanced accuracy"),
+        _THRESHOLDS,
     ),
     key=("protocol", "estimate", "model", "repeat", "user_id", "as_of"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -300,3 +301,17 @@ def test_an_altered_model_is_refused() -> None:
     stored["artifact"] = [artifact[:-1] + b"!" for artifact in stored["artifact"]]
     with pytest.raises(SparkifyError, match="was altered: its checksum"):
         chosen_model(stored)
+
+
+def test_real_mini_users_reach_what_is_known_to_be_in_them(real_rows: Path) -> None:
+    """Plain gradient boosting gives AUC .838 on them (leaking: the whole log is used)."""
+    from benchmarks.real_users import TASKS, prepared
+
+    task = next(task for task in TASKS if task.table == "mini_users")
+    frame, features = prepared(pd.read_parquet(real_rows / "mini_users.parquet"), task)
+    assert not {"userId", "user_id", "churn"} & set(features)
+    found = evaluate(frame, features, "whole_log", candidates=QUICK, baselines={"prevalence": ()})
+    table = evaluation_metrics(found.predictions, 20).set_index(["model", "metric"])["value"]
+    assert table[CHOSEN, "roc_auc"] > 0.78
+    assert table[CHOSEN, "weighted_f1"] > 0.76
+    assert table[CHOSEN, "weighted_f1_always_stays"] == pytest.approx(0.668, abs=5e-4)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
-import os
 import random
 import tempfile
 from collections.abc import Callable
@@ -60,9 +59,11 @@ def log_of(path: Path) -> list[LogFile]:
 
 
 def read(folder: Path, parts: list[PartFile], columns: list[str]) -> pl.DataFrame:
-    frames = [pl.read_parquet(folder / part.path) for part in parts]
+    frames = [pl.read_parquet(folder.parent / part.path) for part in parts]
     assert [frame.height for frame in frames] == [part.rows for part in parts]
-    assert [(folder / part.path).stat().st_size for part in parts] == [part.size for part in parts]
+    assert [(folder.parent / part.path).stat().st_size for part in parts] == [
+        part.size for part in parts
+    ]
     return pl.concat(frames) if frames else pl.DataFrame(schema=dict.fromkeys(columns))
 
 
@@ -109,8 +110,8 @@ def test_every_line_is_in_one_table(spark: SparkSession, lake: Lake, tmp_path: P
     }
     assert len(report.events) > 5
     assert sorted(lake.files) == sorted(
-        [lake.events / p.path for p in report.events]
-        + [lake.rejected / p.path for p in report.rejected]
+        [lake.events.parent / p.path for p in report.events]
+        + [lake.rejected.parent / p.path for p in report.rejected]
     )
 
 
@@ -203,26 +204,8 @@ def test_a_file_that_changes_or_vanishes(spark: SparkSession, lake: Lake, tmp_pa
 def test_a_folder_that_cannot_be_written(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "log.json").write_bytes(event(1))
     (tmp_path / "lake").write_text("a file where a folder is needed")
-    with pytest.raises(LakeError, match=f"Cannot write to {tmp_path}/lake/events"):
+    with pytest.raises(LakeError, match=f"{tmp_path}/lake/events.* cannot be written"):
         Lake(tmp_path / "lake").ingest(spark, log_of(tmp_path / "log.json"))
-
-
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission(tmp_path: Path) -> None:
-    (tmp_path / "lake").mkdir(mode=0o500)
-    with pytest.raises(LakeError, match="this user may not"):
-        module._write(pl.DataFrame({"a": [1]}), str(tmp_path / "lake" / "events"))
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk(lake: Lake) -> None:
-    frame = pl.DataFrame({"a": range(10**6)})
-    lake.events.mkdir(parents=True)
-    with mock.patch.object(module.uuid, "uuid4", return_value="full"):
-        (lake.events / "part-full.zstd.parquet").symlink_to("/dev/full")
-        with pytest.raises(LakeError, match=r"the disk is full \([\d,]+ MB free\). Make room"):
-            module._write(frame, str(lake.events))
-    assert lake.files == []
 
 
 def test_folders_and_files_named_by_uri(spark: SparkSession, lake: Lake, tmp_path: Path) -> None:

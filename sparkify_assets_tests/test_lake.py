@@ -13,7 +13,8 @@ from polars.testing import assert_frame_equal
 from pyspark.sql import SparkSession
 
 from sparkify_assets.errors import LakeError
-from sparkify_assets.resources.lake import Lake, write_part
+from sparkify_assets.resources.lake import Lake
+from sparkify_assets.storage import explained, write_part
 from sparkify_assets.tables import REJECTED_LINES, USER_LABELS
 from sparkify_assets_tests.frames import at
 
@@ -41,7 +42,7 @@ def test_a_version_is_what_was_written_and_said(lake: Lake) -> None:
 
 def test_part_files_are_invisible_until_they_are_committed(lake: Lake) -> None:
     lake.write_polars("mini", REJECTED_LINES, rejected(1))
-    part = write_part(lake.new_parts("mini", "rejected_lines"), REJECTED_LINES, rejected(2))
+    part = write_part(lake.new_parts("mini", "rejected_lines"), rejected(2))
     assert lake.read_polars("mini", REJECTED_LINES)["byte_offset"].to_list() == [1]
     lake.commit("mini", REJECTED_LINES, [part])
     assert lake.read_polars("mini", REJECTED_LINES)["byte_offset"].to_list() == [2]
@@ -107,7 +108,7 @@ def test_spark_finds_its_way_into_an_oddly_named_lake(lake: Lake, spark: SparkSe
 
 def test_over_parts_calls_a_function_for_each_file(lake: Lake, spark: SparkSession) -> None:
     folder = lake.new_parts("mini", "rejected_lines")
-    parts = [write_part(folder, REJECTED_LINES, rejected(*offsets)) for offsets in ((1, 2), (3,))]
+    parts = [write_part(folder, rejected(*offsets)) for offsets in ((1, 2), (3,))]
     lake.commit("mini", REJECTED_LINES, parts)
     sums = lake.over_parts(
         spark, "mini", "rejected_lines", lambda rows: rows["byte_offset"].sum(), ["byte_offset"]
@@ -129,7 +130,7 @@ def test_a_lake_without_rights_is_named(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_named(lake: Lake) -> None:
-    with pytest.raises(LakeError, match="is full"), lake._explained():
+    with pytest.raises(LakeError, match="is full"), explained(lake.uri):
         raise OSError(28, "No space left on device")
 
 

@@ -205,3 +205,65 @@ def test_a_forest_whose_tree_points_outside_itself_is_refused(
     forest.forest.estimators_[0].tree_.children_left[0] = 10_000
     with pytest.raises(SparkifyError, match="points outside itself"):
         load(forest.save())
+
+
+def many_rows(strength: float, count: int = 8000) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(count, 10))
+    return x, draw.random(count) < 1 / (1 + np.exp(1 - strength * x[:, 0] - strength * x[:, 1]))
+
+
+def test_the_evidence_takes_a_weaker_prior_where_the_signal_is_strong() -> None:
+    """The best of the variances tried has more evidence than its neighbours'."""
+    weights = []
+    for strength in (0.05, 2.0):
+        x, label = many_rows(strength)
+        weight, intercept = models._ridge(x, label)
+        weights.append(np.abs(weight).max())
+        assert np.isfinite(intercept)
+    assert weights[0] < 0.15
+    assert weights[1] == pytest.approx(2.0, rel=0.1)
+
+
+def test_the_evidence_of_a_model_with_one_weight_by_integration() -> None:
+    """Laplace's approximation against the integral over the weight, on many rows."""
+    x, label = many_rows(0.5, 500)
+    x = x[:, :1] - x[:, :1].mean()
+    label = label.astype(float)
+    found = []
+    for variance in (0.01, 1.0):
+        from sklearn.linear_model import LogisticRegression
+
+        model = LogisticRegression(C=variance, tol=1e-10).fit(x, label)
+        weight, intercept = model.coef_[0], float(model.intercept_[0])
+        grid = np.linspace(-3, 3, 6001)
+        odds = x * grid + intercept
+        log_likelihood = (label[:, None] * odds - np.logaddexp(0, odds)).sum(axis=0)
+        prior = np.exp(-(grid**2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
+        peak = log_likelihood.max()
+        exact = peak + np.log((np.exp(log_likelihood - peak) * prior).sum() * (grid[1] - grid[0]))
+        found.append((models._evidence(x, label, weight, intercept, variance), exact))
+    (weak, exact_weak), (strong, exact_strong) = found
+    assert weak - strong == pytest.approx(exact_weak - exact_strong, abs=0.05)
+
+
+def test_the_search_holds_out_whole_users_and_stops_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    import xgboost
+
+    x, label = many_rows(1.0)
+    users = np.repeat(np.arange(2000), 4)
+    x[:, 2] = users  # carries the user into what XGBoost is given
+    seen: list[tuple[set[float], set[float]]] = []
+    train = xgboost.train
+
+    def spy(settings: dict, data: xgboost.DMatrix, rounds: int, **more: object) -> object:
+        held_out = more["evals"][0][0]  # type: ignore[index]
+        seen.append(tuple(set(d.get_data()[:, 2].toarray()[:, 0]) for d in (data, held_out)))  # type: ignore[arg-type]
+        return train(settings, data, rounds, **more)
+
+    monkeypatch.setattr(xgboost, "train", spy)
+    settings, rounds = models._searched(models._BOOSTING, x, label, users, seed=0)
+    assert all(not learned & held_out for learned, held_out in seen)
+    assert len(seen[0][1]) == 400
+    assert settings["max_depth"] in (3, 5)
+    assert 10 < rounds < models._MOST_ROUNDS

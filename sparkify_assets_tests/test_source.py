@@ -141,6 +141,9 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 def test_secrets_are_not_printed() -> None:
     shown = printable("s3://key:secret@bucket/log.json?session_token=abc")
     assert shown == "s3://bucket/log.json"
+    with pytest.raises(SourceError) as raised:
+        find("ftp://user:secret@host/log.json?key=secret")
+    assert "secret" not in str(raised.value)
 
 
 class Server(ThreadingHTTPServer):
@@ -296,9 +299,10 @@ def test_a_copy_serves_while_the_server_does_not(server: Server, tmp_path: Path)
     assert downloaded(server, tmp_path) == server.content
 
 
-def test_an_address_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="the address cannot be used"):
-        find("http://", tmp_path)
+@pytest.mark.parametrize("url", ["http://", "http://[::1", "http://a b/c.json"])
+def test_an_address_that_is_none(tmp_path: Path, url: str) -> None:
+    with pytest.raises(SourceError, match=r"A_SOURCE=http://.*the address cannot be used"):
+        find(url, tmp_path)
 
 
 def test_compressed_downloads(server: Server, tmp_path: Path) -> None:

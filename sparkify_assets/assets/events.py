@@ -51,13 +51,11 @@ def ingest(
             # A small log is simulated before Spark would have distributed it.
             spark=pyspark.spark_session if chosen.users > _USERS_IN_PROCESS else None,
         )
-    events_folder = lake.lake.new_parts(chosen.name, "raw_events")
-    rejected_folder = lake.lake.new_parts(chosen.name, "rejected_lines")
     report = ingesting.ingest(
         pyspark.spark_session,
         found.files,
-        events_folder=events_folder,
-        rejected_folder=rejected_folder,
+        events_folder=lake.lake.new_parts(chosen.name, "raw_events"),
+        rejected_folder=lake.lake.new_parts(chosen.name, "rejected_lines"),
     )
     said = {
         # Ties the two tables to one reading of the log.
@@ -72,10 +70,7 @@ def ingest(
         context.add_output_metadata(
             {"source": found.source, "simulated": found.simulated, "lines": report.lines}, name
         )
-    import dataclasses
-    def under(folder, parts):
-        return [dataclasses.replace(p, path=f"{folder.rpartition('/')[2]}/{p.path}") for p in parts]
-    return Rows(under(events_folder, report.events), said), Rows(under(rejected_folder, report.rejected), said)
+    return Rows(report.events, said), Rows(report.rejected, said)
 
 
 @dg.asset(

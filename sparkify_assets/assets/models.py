@@ -1,6 +1,5 @@
 """From the feature table to a model, what it is worth, what goes with churn, and scores."""
 
-import hashlib
 import json
 from datetime import date
 from importlib.metadata import version
@@ -11,7 +10,7 @@ import polars as pl
 from pyspark.sql import DataFrame
 
 from sparkify_assets.assets.declaring import ANALYTICS, SPARK_POOL, described, explained
-from sparkify_assets.churn import cutoffs, evaluation, factors, metrics, models, scoring
+from sparkify_assets.churn import cutoffs, evaluation, factors, metrics, scoring
 from sparkify_assets.churn.features import FEATURE_NAMES, FEATURES
 from sparkify_assets.datasets import (
     PARTITIONS,
@@ -53,36 +52,20 @@ def trained_model(
         folds=config.folds,
         seed=config.seed,
     )
-    choice = trained.choice
-    rows = []
-    for name, model in trained.models.items():
-        artifact = model.save()
-        rows.append(
-            {
-                "model": name,
-                "chosen": name == choice.chosen,
-                "pr_auc": choice.pr_auc[name],
-                "threshold": choice.threshold[name],
-                "balanced_threshold": choice.balanced_threshold[name],
-                "features": list(model.features),
-                "artifact": artifact,
-                "sha256": hashlib.sha256(artifact).hexdigest(),
-                "rows": trained.rows,
-                "positives": trained.positives,
-                "churned_users": trained.churned_users,
-                "horizon_days": seen.metadata["horizon_days"],
-                "feature_table_version": seen.number,
-                "libraries": json.dumps({name: version(name) for name in _LIBRARIES}),
-            }
-        )
+    table = trained.to_rows().assign(
+        horizon_days=seen.metadata["horizon_days"],
+        feature_table_version=seen.number,
+        libraries=json.dumps({name: version(name) for name in _LIBRARIES}),
+    )
+    chosen = trained.choice.chosen
     context.add_output_metadata(
         {
-            "chosen": choice.chosen,
-            "pr_auc_out_of_fold": choice.pr_auc[choice.chosen],
+            "chosen": chosen,
+            "pr_auc_out_of_fold": trained.choice.pr_auc[chosen],
             "churned_users": trained.churned_users,
         }
     )
-    return Rows(pl.DataFrame(rows), {"feature_table": seen.number})
+    return Rows(pl.from_pandas(table), {"feature_table": seen.number})
 
 
 @dg.asset(
@@ -103,7 +86,8 @@ def evaluation_predictions(
     feature_table: pl.DataFrame,
 ) -> Rows:
     seen = lake.lake.version(context.partition_key, "feature_table")
-    found, left_out = [], {}
+    found = []
+    left_out: dict[str, str] = {}
     for protocol, horizon in (
         (cutoffs.FORECAST, seen.metadata["horizon_days"]),
         (cutoffs.WHOLE_LOG, None),
@@ -157,9 +141,10 @@ _PLOTTED = ("pr_auc", "roc_auc", "weighted_f1", "f1", "brier_score", "lift_top_1
 )
 @explained
 def churn_factors(trained_model: pl.DataFrame, feature_table: pl.DataFrame) -> pl.DataFrame:
-    _, model = chosen_model(trained_model)
     table = factors.churn_factors(
-        models.load(model), cutoffs.learnable(feature_table, cutoffs.FORECAST), FEATURES
+        evaluation.chosen_model(trained_model.to_pandas()),
+        cutoffs.learnable(feature_table, cutoffs.FORECAST),
+        FEATURES,
     )
     return pl.from_pandas(table)
 
@@ -177,20 +162,14 @@ def churn_scores(
     feature_table: DataFrame,
 ) -> Rows:
     seen = lake.lake.version(context.partition_key, "feature_table")
-    name, model = chosen_model(trained_model)
+    model = evaluation.chosen_model(trained_model.to_pandas())
     living = feature_table.where(
         (feature_table.protocol == cutoffs.FORECAST)
         & (feature_table.as_of == seen.metadata["log_end"])
     )
     said = {
-        "model": name,
+        "model": trained_model.row(by_predicate=pl.col("chosen"), named=True)["model"],
         "trained_model": lake.lake.version(context.partition_key, "trained_model").number,
         "feature_table": seen.number,
     }
-    return Rows(scoring.score(living, model, FEATURES), said)
-
-
-def chosen_model(trained_model: pl.DataFrame) -> tuple[str, bytes]:
-    """The name and the artifact of the model that scores the users."""
-    row = trained_model.row(by_predicate=pl.col("chosen"), named=True)
-    return row["model"], row["artifact"]
+    return Rows(scoring.score(living, model.save(), FEATURES), said)

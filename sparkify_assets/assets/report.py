@@ -58,7 +58,7 @@ def churn_report(
     page = render(report).encode()
     path = store.write_file(dataset, _FILE, page)
     link = f"file://{path}" if store.is_local else path
-    learned_from = report.candidates.filter("chosen")["churned_users"].sum()
+    learned_from = int(report.candidates.filter("chosen")["churned_users"].sum())
     leavers = figures.expected_leavers(churn_scores["probability"], learned_from)
     measured = {
         metric: figures.measured(evaluation_metrics, FORECAST, "grouped", metric)

@@ -10,8 +10,9 @@ from sparkify_assets.assets.declaring import DATA_ENGINEERING, SPARK_POOL, descr
 from sparkify_assets.churn import cutoffs, days, features, labels
 from sparkify_assets.datasets import PARTITIONS, ForecastConfig
 from sparkify_assets.resources.io_manager import LakeResource
-from sparkify_assets.resources.lake import Version, write_part
-from sparkify_assets.tables import FEATURE_TABLE, USER_DAYS, USER_LABELS, PartFile, Rows
+from sparkify_assets.resources.lake import Version, as_promised
+from sparkify_assets.storage import PartFile, write_part
+from sparkify_assets.tables import FEATURE_TABLE, USER_DAYS, USER_LABELS, Rows
 
 _GROUP = "users"
 
@@ -41,8 +42,8 @@ def users_and_days(
     def read_once(events: pl.DataFrame) -> tuple[PartFile, PartFile]:
         ordered = days.in_order(events)
         return (
-            write_part(labels_folder, USER_LABELS, labels.user_labels(ordered)),
-            write_part(days_folder, USER_DAYS, days.user_days(ordered)),
+            write_part(labels_folder, as_promised(USER_LABELS, labels.user_labels(ordered))),
+            write_part(days_folder, as_promised(USER_DAYS, days.user_days(ordered))),
         )
 
     parts = lake.lake.over_parts(
@@ -92,7 +93,8 @@ def feature_table(
     folder = lake.lake.new_parts(dataset, "feature_table")
 
     def write_features(of_days: pl.DataFrame) -> PartFile:
-        return write_part(folder, FEATURE_TABLE, features.features(of_days, rows, usual, log.start))
+        known = features.features(of_days, rows, usual, log.start)
+        return write_part(folder, as_promised(FEATURE_TABLE, known))
 
     parts = lake.lake.over_parts(spark, dataset, "user_days", write_features)
     said = {

@@ -2,5 +2,5 @@
 
 import warnings
 
-# Dagster 1.13 calls partitioned checks a preview. Without them a check of mini would stand for full.
+# Dagster 1.13 calls partitioned checks a preview; without, a check of mini would stand for full.
 warnings.filterwarnings("ignore", message="Specifying a partitions_def on an AssetCheckSpec")

@@ -78,9 +78,7 @@ def check_horizon(log: Span, cutoffs: Sequence[object], horizon_days: int) -> No
 
 def learnable(feature_table: pl.DataFrame, protocol: str) -> pl.DataFrame:
     """The rows of a protocol whose outcome is known."""
-    return feature_table.filter(
-        (pl.col("protocol") == protocol) & pl.col("label").is_not_null()
-    )
+    return feature_table.filter((pl.col("protocol") == protocol) & pl.col("label").is_not_null())
 
 
 def forecast_rows(

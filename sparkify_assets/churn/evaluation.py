@@ -146,7 +146,10 @@ class _Rows:
         return replace(self, frame=self.frame[mask].reset_index(drop=True), x=self.x[mask])
 
     def fit(self, seed: int) -> dict[str, Model]:
-        return models.fit_all(self.names, self.x, self.label, self.features, seed, self.baselines)
+        users = self.frame["user_id"].to_numpy()
+        return models.fit_all(
+            self.names, self.x, self.label, self.features, seed, self.baselines, users
+        )
 
     def predict(self, fitted: Mapping[str, Model]) -> np.ndarray:
         """Probabilities, (models, rows)."""

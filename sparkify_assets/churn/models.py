@@ -36,6 +36,9 @@ BASELINES: Mapping[str, tuple[str, ...]] = {
     "level_only": ("is_paid",),
     "sessions_per_day": ("sessions_per_day_lifetime",),
 }
+# Churned rows from which on a fit looks for its own strength instead of taking the safe default.
+ENOUGH_FOR_EVIDENCE = 300
+ENOUGH_FOR_SEARCH = 1000
 # The blend is the mean of these in log-odds, so that their contributions still add up.
 BLENDED = ("logistic_regression", "xgboost")
 
@@ -346,8 +349,9 @@ def fit(
     A baseline learns from its own features only. Raises NotEnoughDataError for rows of one class
     and SparkifyError for features that are missing, not numbers or infinite.
     """
-    x = as_matrix(frame, features)
-    return fit_all([name], x, np.asarray(label, dtype=bool), features, seed, baselines)[name]
+    x, outcome = as_matrix(frame, features), np.asarray(label, dtype=bool)
+    users = np.asarray(frame["user_id"]) if "user_id" in frame.columns else None
+    return fit_all([name], x, outcome, features, seed, baselines, users)[name]
 
 
 def fit_all(
@@ -357,8 +361,13 @@ def fit_all(
     features: Sequence[str],
     seed: int = 0,
     baselines: Mapping[str, Sequence[str]] = BASELINES,
+    users: np.ndarray | None = None,
 ) -> dict[str, Model]:
-    """Fit several on the same rows; what a blend is made of is fitted once."""
+    """Fit several on the same rows; what a blend is made of is fitted once.
+
+    `users` (one a row) keeps a user's rows together where a fit holds rows out to find its size;
+    without it each row counts as a user.
+    """
     if label.all() or not label.any():
         raise NotEnoughDataError(
             f"All {len(label)} rows to learn from have the same outcome "
@@ -375,21 +384,20 @@ def fit_all(
             elif name in baselines:
                 fitted[name] = _fit_baseline(name, x, label, features, baselines[name])
             else:
-                fitted[name] = _FITTERS[name](name, x, label, common, seed)
+                fitted[name] = _FITTERS[name](name, x, label, common, seed, users)
         return fitted[name]
 
     return {name: fit_one(name) for name in names}
 
 
 def _fit_linear(
-    name: str, x: np.ndarray, label: np.ndarray, common: dict[str, Any], seed: int
+    name: str,
+    x: np.ndarray,
+    label: np.ndarray,
+    common: dict[str, Any],
+    seed: int,
+    users: np.ndarray | None,
 ) -> Linear:
-    """L2 is a prior on the weights: together the features may move the log-odds by about 1.
-
-    Being a prior, it is the same for few rows and many.
-    """
-    from sklearn.linear_model import LogisticRegression
-
     unknown = np.isnan(x)
     spread = np.nan_to_num(_median(np.where(unknown | (x == 0), np.nan, np.abs(x))), nan=1.0)
     transformed = np.arcsinh(x / spread)
@@ -409,9 +417,8 @@ def _fit_linear(
     )
     weight, unknown_weight = np.zeros(x.shape[1]), np.zeros(x.shape[1])
     if design.shape[1]:
-        fitted = LogisticRegression(C=1 / design.shape[1], max_iter=500).fit(design, label)
-        weight[varied], unknown_weight[telling] = np.split(fitted.coef_[0], [varied.sum()])
-        intercept = float(fitted.intercept_[0])
+        coefficients, intercept = _ridge(design, label)
+        weight[varied], unknown_weight[telling] = np.split(coefficients, [varied.sum()])
     else:
         intercept = float(_log_odds(label.mean()))
     return Linear(
@@ -427,6 +434,43 @@ def _fit_linear(
     )
 
 
+def _ridge(design: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, float]:
+    """Weights and intercept of a logistic regression with an L2 prior of the best strength.
+
+    By default all columns together may move the log-odds by about 1, whatever the rows. Where
+    churned rows are many, weaker priors are tried and the one with the most evidence is taken:
+    Laplace's approximation of the marginal likelihood (Bishop, Pattern Recognition and Machine
+    Learning, 4.4.1), which needs no folds.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    default = 1 / design.shape[1]
+    enough = label.sum() >= ENOUGH_FOR_EVIDENCE
+    model = LogisticRegression(C=default, max_iter=500, warm_start=True)
+    best, found = -np.inf, (np.empty(0), 0.0)
+    for variance in default * np.array([1, 3, 10, 30, 100] if enough else [1]):
+        model.set_params(C=variance).fit(design, label)
+        weight, intercept = model.coef_[0].copy(), float(model.intercept_[0])
+        evidence = _evidence(design, label, weight, intercept, variance) if enough else 0.0
+        if evidence < best:
+            break
+        best, found = evidence, (weight, intercept)
+    return found
+
+
+def _evidence(
+    design: np.ndarray, label: np.ndarray, weight: np.ndarray, intercept: float, variance: float
+) -> float:
+    """Log marginal likelihood of a prior variance of the weights, up to a constant."""
+    odds = design @ weight + intercept
+    likelihood = float((label * odds - np.logaddexp(0, odds)).sum())
+    probability = _probability(odds)
+    information = probability * (1 - probability)
+    centred = design - information @ design / information.sum()  # the intercept is free
+    curvature = np.eye(len(weight)) + variance * (centred.T * information) @ centred
+    return likelihood - weight @ weight / (2 * variance) - np.linalg.slogdet(curvature)[1] / 2
+
+
 def _fit_baseline(
     name: str, x: np.ndarray, label: np.ndarray, features: Sequence[str], seen: Sequence[str]
 ) -> Linear:
@@ -435,19 +479,23 @@ def _fit_baseline(
         raise SparkifyError(f"The baseline {name} needs the feature {missing[0]}, which is absent.")
     x = x[:, [list(features).index(feature) for feature in seen]]
     common: dict[str, Any] = {"features": tuple(seen), "typical": _median(x)}
-    return _fit_linear(name, x, label, common, seed=0)
+    return _fit_linear(name, x, label, common, seed=0, users=None)
 
 
 def _fit_forest(
-    name: str, x: np.ndarray, label: np.ndarray, common: dict[str, Any], seed: int
+    name: str,
+    x: np.ndarray,
+    label: np.ndarray,
+    common: dict[str, Any],
+    seed: int,
+    users: np.ndarray | None,
 ) -> Forest:
     from sklearn.ensemble import RandomForestClassifier
 
     # A user's rows are alike: a third of them a tree keeps trees different, and halves the time.
-    drawn = min(len(x) / 3, 20_000)
+    drawn = min(len(x) / 3, 10_000)
     forest = RandomForestClassifier(
-        # Each costs a millisecond whatever the rows; beyond this they add little.
-        n_estimators=60 if len(x) < 10_000 else 150,
+        n_estimators=60,  # each costs a millisecond whatever the rows; more add little
         max_samples=drawn / len(x),
         # Larger leaves for more rows: smoother probabilities.
         min_samples_leaf=max(2, round(np.sqrt(drawn) / 4)),
@@ -456,33 +504,79 @@ def _fit_forest(
     return Forest(name, **common, forest=forest.fit(x.astype(np.float32), label))
 
 
-def _fit_xgboost(
-    name: str, x: np.ndarray, label: np.ndarray, common: dict[str, Any], seed: int
-) -> Boosted:
-    """Few, shallow, slow trees for few churned rows; more of them where there are thousands.
+# Shallow and slow, as churned rows are few; no scale_pos_weight, so that probabilities stay
+# calibrated.
+_BOOSTING: dict[str, Any] = {
+    "objective": "binary:logistic",
+    "tree_method": "hist",
+    "learning_rate": 0.05,
+    "max_depth": 3,
+    "min_child_weight": 2,
+    "subsample": 0.7,
+    "colsample_bynode": 0.3,
+    "reg_lambda": 5,
+    "max_bin": 64,
+    "nthread": 1,  # the callers run whole fits side by side instead
+}
+_ROUNDS = (100, 300)  # one for every two churned rows, within these
+# Tried where churned rows are many, up to _MOST_ROUNDS, stopping early.
+_LARGER: tuple[dict[str, Any], ...] = (
+    {"max_depth": 3, "max_bin": 256},
+    {"max_depth": 5, "max_bin": 256, "colsample_bynode": 0.6},
+)
+_MOST_ROUNDS = 500
+_PATIENCE = 25
+# Rows beyond this teach the search for size and rounds nothing more.
+_ROWS_TO_SEARCH = 40_000
 
-    No scale_pos_weight, so that probabilities stay calibrated.
-    """
+
+def _fit_xgboost(
+    name: str,
+    x: np.ndarray,
+    label: np.ndarray,
+    common: dict[str, Any],
+    seed: int,
+    users: np.ndarray | None,
+) -> Boosted:
+    """Few shallow trees; where churned rows are many, as large as held-out users allow."""
     import xgboost
 
-    booster = xgboost.train(
-        {
-            "objective": "binary:logistic",
-            "max_depth": 3,
-            "learning_rate": 0.05,
-            "min_child_weight": 2,
-            "subsample": 0.7,
-            "colsample_bynode": 0.3,
-            "reg_lambda": 5,
-            "max_bin": 64,
-            "tree_method": "hist",
-            "seed": seed,
-            "nthread": 1,
-        },
-        xgboost.DMatrix(x, label=label, nthread=1),
-        num_boost_round=int(np.clip(label.sum(), 100, 300)),
-    )
+    settings, rounds = {**_BOOSTING, "seed": seed}, int(np.clip(label.sum() / 2, *_ROUNDS))
+    if label.sum() >= ENOUGH_FOR_SEARCH:
+        settings, rounds = _searched(settings, x, label, users, seed)
+    booster = xgboost.train(settings, xgboost.DMatrix(x, label=label, nthread=1), rounds)
     return Boosted(name, **common, booster=booster)
+
+
+def _searched(
+    settings: dict[str, Any],
+    x: np.ndarray,
+    label: np.ndarray,
+    users: np.ndarray | None,
+    seed: int,
+) -> tuple[dict[str, Any], int]:
+    """Settings and rounds with the least log loss on a fifth of the (training) users."""
+    import xgboost
+
+    number = np.arange(len(x)) if users is None else np.unique(users, return_inverse=True)[1]
+    place = np.random.default_rng(seed).permutation(number.max() + 1)[number] / (number.max() + 1)
+    share = min(1.0, _ROWS_TO_SEARCH / len(x))
+    held_out, learn = place < share / 5, (place >= share / 5) & (place < share)
+    test = xgboost.DMatrix(x[held_out], label=label[held_out], nthread=1)
+    train = xgboost.DMatrix(x[learn], label=label[learn], nthread=1)
+    tried = []
+    for larger in _LARGER:
+        booster = xgboost.train(
+            {**settings, **larger},
+            train,
+            _MOST_ROUNDS,
+            evals=[(test, "held_out")],
+            early_stopping_rounds=_PATIENCE,
+            verbose_eval=False,
+        )
+        tried.append((booster.best_score, booster.best_iteration + 1, {**settings, **larger}))
+    _, rounds, best = min(tried, key=lambda trial: trial[0])
+    return best, rounds
 
 
 _FITTERS: dict[str, Callable[..., Model]] = {

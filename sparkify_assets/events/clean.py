@@ -86,7 +86,8 @@ def read_agent(agent: str) -> tuple[str | None, str | None, str | None]:
     import ua_parser
 
     read = ua_parser.parse(agent)
-    return tuple(part.family if part else None for part in (read.os, read.user_agent, read.device))
+    os, browser, device = (p.family if p else None for p in (read.os, read.user_agent, read.device))
+    return os, browser, device
 
 
 @cache

@@ -10,28 +10,21 @@ at worst a file that no table knows.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import functools
-import io
 import itertools
 import logging
-import os
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.fs
 
-from sparkify_assets.errors import LakeError, SourceError, SparkifyError
+from sparkify_assets.errors import SourceError, SparkifyError
 from sparkify_assets.events.parse import MAX_LINE_BYTES, kind_of, parse_block
-from sparkify_assets.events.source import LogFile, open_filesystem, printable
-from sparkify_assets.tables import PartFile
+from sparkify_assets.events.source import LogFile
+from sparkify_assets.storage import PartFile, open_filesystem, remove_parts, write_part
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -127,8 +120,8 @@ def ingest(
         _check(outcomes)
     except SparkifyError:
         for outcome in outcomes:
-            _remove(events_folder, outcome.events)
-            _remove(rejected_folder, outcome.rejected)
+            remove_parts(events_folder, outcome.events)
+            remove_parts(rejected_folder, outcome.rejected)
         raise
     report = IngestReport(
         lines=sum(outcome.lines for outcome in outcomes),
@@ -209,9 +202,9 @@ def _run(block: _Block, *, events_folder: str, rejected_folder: str, chunk_bytes
             outcome.lines += parsed.lines
             outcome.bytes_read += len(data)
             if parsed.events.height:
-                outcome.events.append(_write(parsed.events, events_folder))
+                outcome.events.append(write_part(events_folder, parsed.events))
             if parsed.rejected.height:
-                outcome.rejected.append(_write(parsed.rejected, rejected_folder))
+                outcome.rejected.append(write_part(rejected_folder, parsed.rejected))
                 reasons = parsed.rejected["reason"]
                 outcome.reasons.update(kind_of(reason) for reason in reasons)
                 first = (parsed.rejected["byte_offset"][0], reasons[0])
@@ -297,46 +290,3 @@ def _lines_of_stream(file: LogFile, chunk_bytes: int) -> Iterator[tuple[int, byt
                 rest = data
         if rest:
             yield offset, rest
-
-
-def _write(frame: pl.DataFrame, folder: str) -> PartFile:
-    """Write one part file under a name that no other attempt uses. Raises LakeError."""
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd")
-    name = f"part-{uuid.uuid4()}.zstd.parquet"
-    try:
-        filesystem, base = open_filesystem(folder)
-        path = f"{base.rstrip('/')}/{name}"
-        if isinstance(filesystem, pa.fs.LocalFileSystem):  # object stores have no folders
-            filesystem.create_dir(base, recursive=True)
-        with filesystem.open_output_stream(path, compression=None) as stream:
-            stream.write(buffer.getbuffer())
-    except (OSError, pa.ArrowException) as error:
-        _remove(folder, [PartFile(name, 0, 0)])
-        raise LakeError(_cannot_write(folder, error)) from error
-    return PartFile(name, frame.height, buffer.tell())
-
-
-def _cannot_write(folder: str, error: Exception) -> str:
-    where = f"Cannot write to {printable(folder)}"
-    local = folder
-    while "://" not in local and not os.path.exists(local):
-        local = os.path.dirname(os.path.abspath(local))
-    free = "" if "://" in local else f" ({shutil.disk_usage(local).free / 1e6:,.0f} MB free)"
-    number = getattr(error, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        return f"{where}: the disk is full{free}. Make room, or set SPARKIFY_LAKE to another place."
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{where}: this user may not. Allow it, or set SPARKIFY_LAKE to another place."
-    return f"{where}{free}: {str(error).partition(chr(10))[0]}"
-
-
-def _remove(folder: str, parts: list[PartFile]) -> None:
-    """Remove what can be removed; no table knows these files."""
-    try:
-        filesystem, base = open_filesystem(folder)
-    except (OSError, pa.ArrowException):
-        return
-    for part in parts:
-        with contextlib.suppress(OSError, pa.ArrowException):
-            filesystem.delete_file(f"{base.rstrip('/')}/{part.path}")

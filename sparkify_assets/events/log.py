@@ -44,6 +44,6 @@ def simulated_log(
     path = folder / f"{name}-simulated-{__version__}-{users}x{days}-seed{seed}.json"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_log(path, users=users, days=days, seed=seed, style=name, spark=spark)
+        write_log(path, users=users, days=days, seed=seed, spark=spark)
     files = find_log_files(str(path), variable=f"the simulated {name} log", downloads=folder)
     return Log(files, f"simulated: {users:,} users, {days} days, seed {seed}", simulated=True)

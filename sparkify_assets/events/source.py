@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs
@@ -32,6 +32,7 @@ import urllib3
 from tqdm import tqdm
 
 from sparkify_assets.errors import SourceError
+from sparkify_assets.storage import open_filesystem, printable
 
 logger = logging.getLogger("sparkify_assets")
 
@@ -85,27 +86,11 @@ def find_log_files(source: str, *, variable: str, downloads: Path) -> list[LogFi
     if not source:
         raise SourceError(f"{variable} is empty. Name an event log, or unset it.")
     with _naming(variable, source):
-        if urlsplit(source).scheme.lower() in ("http", "https"):
+        if re.match("https?://", source, re.IGNORECASE):
             path = _download(source, downloads)
             return [_log_file(str(path), path.name, by_content=True)]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return list(pool.map(lambda found: _log_file(*found), _find(source)))
-
-
-def open_filesystem(uri: str) -> tuple[pa.fs.FileSystem, str]:
-    """The filesystem of a path or URI, and the path within it."""
-    if "://" in uri:
-        filesystem, path = pa.fs.FileSystem.from_uri(uri)
-        return filesystem, path
-    return pa.fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
-
-
-def printable(uri: str) -> str:
-    """A path or URI without the passwords and signatures that it may carry."""
-    if "://" not in uri:
-        return uri
-    parts = urlsplit(uri)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 @contextlib.contextmanager
@@ -119,8 +104,8 @@ def _naming(variable: str, source: str) -> Iterator[None]:
     except PermissionError as error:
         raise SourceError(f"{where}: may not be read by this user.") from error
     except (OSError, pa.ArrowException) as error:
-        first_line = str(error).partition("\n")[0]
-        raise SourceError(f"{where}: cannot be read: {first_line}") from error
+        reason = str(error).partition("\n")[0].replace(source, printable(source))
+        raise SourceError(f"{where}: cannot be read: {reason}") from error
 
 
 def _find(source: str) -> list[tuple[str, str]]:
@@ -162,10 +147,12 @@ def _find(source: str) -> list[tuple[str, str]]:
 
 
 def _open_source(uri: str, query: str) -> tuple[pa.fs.FileSystem, str]:
+    whole = f"{uri}?{query}" if query else uri
     try:
-        return open_filesystem(f"{uri}?{query}" if query else uri)
+        return open_filesystem(whole)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        scheme, reason = uri.partition("://")[0], str(error).partition("\n")[0]
+        scheme = uri.partition("://")[0]
+        reason = str(error).partition("\n")[0].replace(whole, printable(whole))
         raise SourceError(
             f"storage of the kind {scheme}:// cannot be opened ({reason}). "
             "Use a path, folder, glob, http(s)://, s3://, gs://, abfs:// or hdfs:// address."
@@ -263,13 +250,13 @@ class _Interrupted(Exception):
 
 def _download(url: str, folder: Path) -> Path:
     """The whole file at `url`, in a folder of its own so that equal names do not collide."""
-    name = unquote(urlsplit(url).path).rstrip("/").rpartition("/")[2] or "download"
-    target = folder / hashlib.sha256(url.encode()).hexdigest()[:12] / name
     try:
+        name = unquote(urlsplit(url).path).rstrip("/").rpartition("/")[2] or "download"
+        target = folder / hashlib.sha256(url.encode()).hexdigest()[:12] / name
         target.parent.mkdir(parents=True, exist_ok=True)
         _download_with_retries(url, target)
-    except OSError as error:
-        if isinstance(error, requests.RequestException):
+    except (OSError, ValueError) as error:
+        if isinstance(error, requests.RequestException) or not isinstance(error, OSError):
             raise SourceError(f"the address cannot be used: {_cause(error)}.") from error
         free = shutil.disk_usage(_existing(folder)).free / 1e6
         raise SourceError(

@@ -18,7 +18,7 @@ from sparkify_assets.report.figures import Estimate
 
 _WIDTH = 360.0
 _HEIGHT = 250.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 12.0, 12.0, 42.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 18.0, 12.0, 42.0
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,10 @@ def intervals(
     description: str,
     rows: Sequence[tuple[str, Estimate, str]],
     axis: Axis,
+    show: Callable[[float], str],
     reference: float | None = None,
 ) -> Markup:
-    """A row a (name, value with interval, class): a dot on a whisker, the value at the right."""
+    """A row a (name, value with interval, class): a dot on a whisker, and the value."""
     left, right, step = 126.0, 44.0, 24.0
     height = step * len(rows) + 44
     across = _WIDTH - left - right
@@ -140,7 +141,7 @@ def intervals(
         if low is not None and high is not None:
             drawn.append(_line(place(low), y, place(high), y, f"line {style}"))
         drawn.append(_dot(place(value), y, style))
-        drawn.append(_text(axis.show(value), _WIDTH - 2, y + 4, "end", f"value {style}"))
+        drawn.append(_text(show(value), _WIDTH - 2, y + 4, "end", f"value {style}"))
     return _picture(name, title, description, _WIDTH, height, drawn)
 
 
@@ -216,12 +217,8 @@ def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
     return _tag("line", **ends, class_=style)
 
 
-def _text(
-    words: str, x: float, y: float, anchor: str, style: str = "tick", **more: str
-) -> Markup:
-    return _tag(
-        "text", words, x=_number(x), y=_number(y), text_anchor=anchor, class_=style, **more
-    )
+def _text(words: str, x: float, y: float, anchor: str, style: str = "tick", **more: str) -> Markup:
+    return _tag("text", words, x=_number(x), y=_number(y), text_anchor=anchor, class_=style, **more)
 
 
 def _dot(x: float, y: float, style: str) -> Markup:

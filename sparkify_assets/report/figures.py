@@ -29,7 +29,6 @@ SEED_FIGURES: Mapping[str, Mapping[str, float]] = {
     "mini": {"weighted_f1": 0.80, "f1": 0.40},
     "full": {"weighted_f1": 0.8896, "f1": 0.747},
 }
-HIGHEST_DECILE = 10
 _NORMAL_95 = 1.959964
 _MOST_POINTS = 250
 
@@ -110,6 +109,12 @@ def tested(table: pl.DataFrame, protocol: str, estimate: str) -> tuple[int, int]
     """Rows and churned rows that the chosen model was tested on."""
     rows = table.filter(protocol=protocol, estimate=estimate, model=CHOSEN)
     return None if rows.is_empty() else (rows["rows"][0], rows["positives"][0])
+
+
+def model_names(table: pl.DataFrame) -> list[str]:
+    """The models and baselines of `evaluation_metrics`, the chosen one first."""
+    names = table["model"].unique(maintain_order=True).to_list()
+    return sorted(names, key=lambda name: name != CHOSEN)
 
 
 def _known(value: float | None) -> float | None:

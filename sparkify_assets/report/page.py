@@ -11,23 +11,20 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date, timedelta
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import jinja2
-import numpy as np
 import polars as pl
 from markupsafe import Markup
 
 from sparkify_assets.churn.cutoffs import FORECAST, WHOLE_LOG
-from sparkify_assets.churn.evaluation import CHOSEN
-from sparkify_assets.churn.metrics import METRIC_MEANINGS, TOP_SHARE
+from sparkify_assets.churn.metrics import METRIC_MEANINGS
+from sparkify_assets.churn.models import BASELINES
 from sparkify_assets.churn.scoring import in_words
-from sparkify_assets.report import charts, figures
-from sparkify_assets.report.charts import Axis, Series
+from sparkify_assets.report import charts, figures, pictures, words
 from sparkify_assets.report.data import ReportData
 from sparkify_assets.report.figures import Estimate
 
@@ -35,8 +32,9 @@ MOST_LISTED = 2_000
 FIRST_SHOWN = 20  # rows of the list that are there before, or without, its script
 _FACTORS_DRAWN = 12
 _NAMED_IN_ANSWER = 5
+_YES_OR_NO = "0 or 1"  # the unit of such features
 
-# Shown in this order: metric, words, how its values are written.
+# Shown in this order: metric, its name for people, how its values are written.
 _MEASURES = (
     ("pr_auc", "PR AUC", "number"),
     ("prevalence", "PR AUC of guessing (share who churned)", "number"),
@@ -100,9 +98,8 @@ def _answer(report: ReportData) -> dict[str, Any]:
         "days": days,
         "start": start,
         "end": start + timedelta(days=days - 1),
-        "deciles": deciles.to_dicts(),
         "top": next(deciles.iter_rows(named=True), None),
-        "chart": _decile_chart(deciles),
+        "chart": pictures.expected_by_decile(deciles),
         "at_most_risk": figures.at_most_risk(scores, _NAMED_IN_ANSWER).to_dicts(),
         "themes": figures.themes(report.factors).head(3).to_dicts(),
         "sure": _sure(report),
@@ -115,12 +112,20 @@ def _sure(report: ReportData) -> dict[str, Any]:
         metric: figures.measured(report.metrics, FORECAST, "grouped", metric)
         for metric, _, _ in _MEASURES
     }
-    pr, guess = found["pr_auc"], found["prevalence"]
+    roc, pr = found["roc_auc"], found["pr_auc"]
+    rules = {
+        name: figures.measured(report.metrics, FORECAST, "grouped", "pr_auc", name)
+        for name, features in BASELINES.items()
+        if features
+    }
+    known = {name: value for name, value in rules.items() if value}
+    best = max(known, key=lambda name: known[name].value, default=None)
     return {
         **found,
-        "beats_guessing": bool(pr and guess and pr.low is not None and pr.low > guess.value),
+        "beats_guessing": bool(roc and roc.low is not None and roc.low > 0.5),
+        "beats_simple_rule": not best or bool(pr and pr.value > known[best].value),
+        "simple_rule": (words.spoken(best), known[best]) if best else None,
         "tested": figures.tests(report.predictions, FORECAST, "grouped"),
-        "rows": figures.tested(report.metrics, FORECAST, "grouped"),
     }
 
 
@@ -128,23 +133,22 @@ def _factors(table: pl.DataFrame) -> dict[str, Any]:
     ranked = table.sort("rank")
     strongest = max(ranked["share"].drop_nulls().to_list(), default=0.0) or 1.0
     rows = [
-        {
-            **row,
+        row
+        | {
             "bar": (row["share"] or 0.0) / strongest,
-            "churned": _quartiles_in_words(row, "churned"),
-            "stayed": _quartiles_in_words(row, "stayed"),
-            "picture": charts.ranges(_quartiles(row, "churned"), _quartiles(row, "stayed")),
+            "churned": _group(row, "churned"),
+            "stayed": _group(row, "stayed"),
         }
         for row in ranked.iter_rows(named=True)
     ]
+    for row in rows[:_FACTORS_DRAWN]:
+        row["picture"] = charts.ranges(row["churned"]["quartiles"], row["stayed"]["quartiles"])
     by_theme = figures.themes(table)
     widest = max(by_theme["share"].to_list(), default=0.0) or 1.0
     return {
         "drawn": rows[:_FACTORS_DRAWN],
         "others": rows[_FACTORS_DRAWN:],
-        "themes": [
-            row | {"bar": row["share"] / widest} for row in by_theme.iter_rows(named=True)
-        ],
+        "themes": [row | {"bar": row["share"] / widest} for row in by_theme.iter_rows(named=True)],
     }
 
 
@@ -178,17 +182,16 @@ def _model_quality(report: ReportData) -> dict[str, Any]:
         "estimates": estimates,
         "measures": [_measure(report, *measure) for measure in _MEASURES],
         "left_out": report.versions["evaluation_predictions"].metadata.get("left_out", {}),
-        "seed": figures.SEED_FIGURES.get(report.dataset, {}),
         "panels": [_panel(report, FORECAST), _panel(report, WHOLE_LOG)],
         "models": _models(report.metrics),
-        "everything": _everything(report.metrics),
+        "others": _other_measures(report.metrics),
     }
 
 
-def _measure(report: ReportData, metric: str, words: str, written: str) -> dict[str, Any]:
+def _measure(report: ReportData, metric: str, name: str, written: str) -> dict[str, Any]:
     return {
         "metric": metric,
-        "words": words,
+        "name": name,
         "written": written,
         "meaning": METRIC_MEANINGS[metric],
         "values": [
@@ -201,112 +204,19 @@ def _measure(report: ReportData, metric: str, words: str, written: str) -> dict[
 
 def _panel(report: ReportData, protocol: str) -> dict[str, Any]:
     """The pictures of one protocol; the honest one has an estimate by time as well."""
-    leaks = protocol == WHOLE_LOG
-    style = "leaking" if leaks else "honest"
-    found = {
-        name: figures.tests(report.predictions, protocol, name) for name in ("grouped", "temporal")
-    }
-    styled = [(t, s) for t, s in zip(found.values(), (style, "later"), strict=True) if t]
-    return {
-        "leaks": leaks,
-        "charts": _curves(protocol, styled),
-        "two_lines": len(styled) == 2,
-        "confusion": found["grouped"].confusion() if found["grouped"] else None,
-        "models": _model_chart(report.metrics, protocol, style),
-    }
-
-
-def _curves(protocol: str, styled: Sequence[tuple[figures.Tested, str]]) -> dict[str, Markup]:
-    if not styled:
-        return {}
-    (first, _), warning = styled[0], " LEAKS." if protocol == WHOLE_LOG else ""
-    share = first.happened / len(first.label)
-    whole = Axis("", 1.0, percent)
-    recall, precision = first.precision_recall()
-    expected, happened = first.reliability()
-    contacted, reached = first.gain()
-    reliability = [(t.reliability(), s) for t, s in styled]
-    highest = [v for (p, h), _ in reliability for v in (*p, *h)]
-    both = charts.axis_up_to("", highest, percent)
-    at = np.interp([0.25, 0.5, 0.75], recall, precision)
-    return {
-        "precision_recall": charts.lines(
-            f"{protocol}-pr",
-            f"Precision and recall.{warning}",
-            f"Of the users named, {percent(at[0])} churned when a quarter of the churned users "
-            f"are found, {percent(at[1])} when half are and {percent(at[2])} when three quarters "
-            f"are. Guessing: {percent(share)}.",
-            _named(whole, "churned users found (recall)"),
-            _named(whole, "right when named (precision)"),
-            [
-                Series([0, 1], [share, share], "guess"),
-                *(Series(*t.precision_recall(), style=s) for t, s in reversed(styled)),
-            ],
-        ),
-        "reliability": charts.lines(
-            f"{protocol}-reliability",
-            f"Probability said and share that churned.{warning}",
-            "In ten groups of equally many rows, said and happened: "
-            + "; ".join(
-                f"{percent(p)} and {percent(h)}" for p, h in zip(expected, happened, strict=True)
-            )
-            + ".",
-            _named(both, "probability said"),
-            _named(both, "share that churned"),
-            [
-                Series([0, both.high], [0, both.high], "guess"),
-                *(
-                    Series(*curve, style=s, dots=s != "later")
-                    for curve, s in reversed(reliability)
-                ),
-            ],
-        ),
-        "gain": charts.lines(
-            f"{protocol}-gain",
-            f"Churned users reached, the highest probability first.{warning}",
-            "Share of churned users reached: "
-            + "; ".join(
-                f"{percent(reached[i])} in the first {percent(contacted[i])}"
-                for i in (10, 20, 30, 50)
-            )
-            + ".",
-            _named(whole, "users looked at"),
-            _named(whole, "churned users reached"),
-            [
-                Series([0, 1], [0, 1], "guess"),
-                *(Series(*t.gain(), style=s) for t, s in reversed(styled)),
-            ],
-        ),
-    }
-
-
-def _named(axis: Axis, label: str) -> Axis:
-    return Axis(label, axis.high, axis.show)
-
-
-def _model_chart(table: pl.DataFrame, protocol: str, style: str) -> Markup | None:
-    """PR AUC of the chosen model, the candidates and the baselines."""
-    found = [
-        (name, figures.measured(table, protocol, "grouped", "pr_auc", name))
-        for name in _model_names(table)
-    ]
-    rows = [
-        (spoken(name), value, style if name == CHOSEN else "other") for name, value in found if value
-    ]
-    if not rows:
-        return None
-    guess = figures.measured(table, protocol, "grouped", "prevalence")
-    warning = " LEAKS." if protocol == WHOLE_LOG else ""
-    return charts.intervals(
-        f"{protocol}-models",
-        f"PR AUC of the models and baselines.{warning}",
-        "; ".join(f"{name}: {interval(value)}" for name, value, _ in rows) + ".",
-        rows,
-        charts.axis_up_to(
-            "PR AUC, 95% interval", [v for _, e, _ in rows for v in e if v is not None], number
-        ),
-        guess.value if guess else None,
+    grouped, temporal = (
+        figures.tests(report.predictions, protocol, name) for name in ("grouped", "temporal")
     )
+    both = ((grouped, pictures.style_of(protocol)), (temporal, "later"))
+    styled = [(tested, style) for tested, style in both if tested]
+    drawn = (pictures.precision_recall, pictures.reliability, pictures.gain)
+    return {
+        "leaks": protocol == WHOLE_LOG,
+        "charts": {draw.__name__: draw(protocol, styled) for draw in drawn} if styled else {},
+        "two_lines": len(styled) == 2,
+        "confusion": grouped.confusion() if grouped else None,
+        "models": pictures.models(report.metrics, protocol),
+    }
 
 
 def _models(table: pl.DataFrame) -> list[dict[str, Any]]:
@@ -326,7 +236,7 @@ def _models(table: pl.DataFrame) -> list[dict[str, Any]]:
                         if metric in _COMPARED
                     ],
                 }
-                for name in _model_names(table)
+                for name in figures.model_names(table)
             ],
         }
         for protocol, estimate, heading in _ESTIMATES
@@ -334,13 +244,7 @@ def _models(table: pl.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _model_names(table: pl.DataFrame) -> list[str]:
-    """The chosen one first, then as the table has them."""
-    names = table["model"].unique(maintain_order=True).to_list()
-    return sorted(names, key=lambda name: name != CHOSEN)
-
-
-def _everything(table: pl.DataFrame) -> list[dict[str, Any]]:
+def _other_measures(table: pl.DataFrame) -> list[dict[str, Any]]:
     """Metrics that are in no other table of the page, of the chosen model."""
     shown = {metric for metric, _, _ in _MEASURES}
     names = table["metric"].unique(maintain_order=True).to_list()
@@ -356,15 +260,14 @@ def _everything(table: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def _data_quality(report: ReportData) -> dict[str, Any]:
-    span = report.span
+    first, last = (date.fromisoformat(report.span[name]) for name in ("log_start", "last_day"))
     return {
         "rows": figures.quality(report.versions),
         "bytes": report.log.get("bytes"),
         "rejections": figures.counts_by_kind(report.rejections),
-        "first_day": date.fromisoformat(span["log_start"]),
-        "last_day": date.fromisoformat(span["last_day"]),
-        "days": (date.fromisoformat(span["last_day"]) - date.fromisoformat(span["log_start"])).days
-        + 1,
+        "first_day": first,
+        "last_day": last,
+        "days": (last - first).days + 1,
         "users": report.churned.len(),
         "churned": int(report.churned.sum()),
     }
@@ -373,7 +276,7 @@ def _data_quality(report: ReportData) -> dict[str, Any]:
 def _provenance(report: ReportData) -> dict[str, Any]:
     chosen = _chosen(report.candidates)
     return {
-        "versions": sorted(report.versions.items(), key=lambda item: item[1].number < 0),
+        "versions": list(report.versions.items()),
         "source": report.log.get("source", "unknown"),
         "chosen": chosen,
         "libraries": _libraries(chosen.get("libraries")),
@@ -394,24 +297,7 @@ def _libraries(written: str | None) -> Mapping[str, str]:
     return json.loads(written) if written else {}
 
 
-# Pictures of the answer and the factors
-
-
-def _decile_chart(deciles: pl.DataFrame) -> Markup:
-    rows = deciles.drop_nulls("risk_decile").to_dicts()
-    return charts.columns(
-        "deciles",
-        "Expected leavers by tenth of users",
-        "; ".join(
-            f"decile {row['risk_decile']}: {short(row['expected'])} of {row['users']:,} users"
-            for row in rows
-        )
-        + ".",
-        [row["expected"] for row in rows],
-        [str(row["risk_decile"]) for row in rows],
-        short,
-        "risk decile (10 is the tenth at most risk)",
-    )
+# Factors in words
 
 
 def _quartiles(row: Mapping[str, Any], group: str) -> charts.Quartiles:
@@ -422,63 +308,23 @@ def _quartiles(row: Mapping[str, Any], group: str) -> charts.Quartiles:
     return low, middle, high
 
 
-def _quartiles_in_words(row: Mapping[str, Any], group: str) -> dict[str, str]:
-    low, middle, high = (in_words(value, row["unit"]) for value in _quartiles(row, group))
-    return {"low": low, "median": middle, "high": high}
-
-
-# Words
-
-
-def percent(value: float) -> str:
-    """12.3% below a fifth, 34% above; never 0% or 100% for what is not."""
-    if 0 < value < 0.001:
-        return "<0.1%"
-    if 0.995 <= value < 1:
-        return ">99%"
-    if value == 0 or value >= 0.2:
-        return f"{value:.0%}"
-    return f"{value:.1%}".replace(".0%", "%")
-
-
-def number(value: float) -> str:
-    """Three decimals."""
-    return f"{value:.3f}"
-
-
-def times(value: float) -> str:
-    """2.9 times."""
-    return f"{value:.1f}×"
-
-
-def short(value: float) -> str:
-    """A count that need not be whole: one decimal below ten."""
-    return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}"
-
-
-def spoken(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def day(value: date) -> str:
-    """1 December 2018."""
-    return f"{value.day} {value:%B %Y}"
-
-
-def interval(value: Estimate | None, show: Callable[[float], str] = number) -> str:
-    """0.310 [0.250, 0.380]."""
-    if value is None:
-        return "not known"
-    if value.low is None or value.high is None:
-        return show(value.value)
-    return f"{show(value.value)} [{show(value.low)}, {show(value.high)}]"
-
-
-_WRITTEN: Mapping[str, Callable[[float], str]] = {
-    "number": number,
-    "percent": percent,
-    "times": times,
-}
+def _group(row: Mapping[str, Any], group: str) -> dict[str, Any]:
+    """A group's values in words, and the quartiles to draw."""
+    low, middle, high = _quartiles(row, group)
+    if row["unit"] == _YES_OR_NO:
+        share = row[f"{group}_mean"]
+        share = math.nan if share is None else share
+        typical = "unknown" if math.isnan(share) else f"{words.percent(share)} of them"
+        # Quartiles of yes and no say little: the share is drawn as a bar from none.
+        return {"typical": typical, "range": "", "quartiles": (0.0, share, share)}
+    start, end = in_words(low, row["unit"]), in_words(high, row["unit"])
+    for unit in (row["unit"], "times"):
+        start = start.removesuffix(f" {unit}")
+    return {
+        "typical": in_words(middle, row["unit"]),
+        "range": f"{start} to {end}",
+        "quartiles": (low, middle, high),
+    }
 
 
 # The template
@@ -488,7 +334,7 @@ def _written(value: Estimate | None, how: str = "number") -> Markup:
     """An estimate in a table's cell: its interval in smaller type."""
     if value is None:
         return Markup('<span class="unknown">not known</span>')
-    head, _, tail = interval(value, _WRITTEN[how]).partition(" ")
+    head, _, tail = words.interval(value, words.WRITTEN[how]).partition(" ")
     return Markup('{} <span class="interval">{}</span>').format(head, tail)
 
 
@@ -502,12 +348,13 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": percent,
-        "number": number,
-        "times": times,
-        "short": short,
-        "spoken": spoken,
-        "day": day,
+        "percent": words.percent,
+        "number": words.number,
+        "times": words.times,
+        "short": words.short,
+        "spoken": words.spoken,
+        "day": words.day,
+        "as_given": words.as_given,
         "written": _written,
         "count": lambda value: f"{value:,}",
         "whole": lambda value: f"{value:,.0f}",

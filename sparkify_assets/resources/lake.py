@@ -10,16 +10,13 @@ no version names; readers never see them, and `vacuum` removes them.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
-import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,13 +27,20 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from sparkify_assets.errors import LakeError
-from sparkify_assets.tables import PartFile, Table
+from sparkify_assets.storage import (
+    LAKE_VARIABLE,
+    PartFile,
+    explained,
+    open_filesystem,
+    read_part,
+    write_part,
+)
+from sparkify_assets.tables import Table
 
 if TYPE_CHECKING:
     import polars as pl
     from pyspark.sql import DataFrame, SparkSession
 
-LAKE_VARIABLE = "SPARKIFY_LAKE"
 T = TypeVar("T")
 _FOOTER_READERS = 8
 _SAID = "sparkify"  # the key of a commit's metadata that holds what its writer said
@@ -73,7 +77,7 @@ class Lake:
 
     @cached_property
     def _filesystem(self) -> tuple[fs.FileSystem, str]:
-        return _open(self.uri)
+        return open_filesystem(self.uri)
 
     @property
     def is_local(self) -> bool:
@@ -92,7 +96,7 @@ class Lake:
         """Make a fresh folder for part files inside a table's folder; its path or URL."""
         parts = f"parts-{uuid.uuid4().hex[:12]}"
         filesystem, _ = self._filesystem
-        with self._explained():
+        with explained(self.uri):
             filesystem.create_dir(f"{self._inside(dataset, table)}/{parts}")
         return f"{self.folder(dataset, table)}/{parts}"
 
@@ -114,7 +118,7 @@ class Lake:
             for p in parts
         ]
         said = CommitProperties(custom_metadata={_SAID: json.dumps(dict(metadata or {}))})
-        with self._explained():
+        with explained(self.uri):
             delta = self._delta(dataset, table.name) if self.exists(dataset, table.name) else None
             if delta is not None and delta.schema() == schema:
                 delta.create_write_transaction(
@@ -142,7 +146,7 @@ class Lake:
     ) -> Version:
         """Let Spark write a frame's part files, then commit them. The frame is computed once."""
         folder = self.new_parts(dataset, table.name)
-        with self._explained():
+        with explained(self.uri):
             frame.select(*table.names).write.mode("append").parquet(_for_spark(folder))
         return self.commit(dataset, table, self._written(folder), metadata)
 
@@ -155,15 +159,15 @@ class Lake:
     ) -> Version:
         """Write a frame that fits in memory and commit it."""
         folder = self.new_parts(dataset, table.name)
-        with self._explained():
-            part = write_part(folder, table, rows)
+        with explained(self.uri):
+            part = write_part(folder, as_promised(table, rows))
         return self.commit(dataset, table, [part], metadata)
 
     def write_file(self, dataset: str, name: str, content: bytes) -> str:
         """Write a file beside the tables; a reader sees the old one or the new one, whole."""
         filesystem, _ = self._filesystem
         target = self._inside(dataset, name)
-        with self._explained():
+        with explained(self.uri):
             filesystem.create_dir(target.rpartition("/")[0])
             beside = f"{target}.{uuid.uuid4().hex[:12]}"
             with filesystem.open_output_stream(beside if self.is_local else target) as stream:
@@ -174,7 +178,7 @@ class Lake:
 
     def _written(self, folder: str) -> list[PartFile]:
         """What Spark wrote into a folder. It writes a file even for a frame without rows."""
-        filesystem, path = _open(folder)
+        filesystem, path = open_filesystem(folder)
         files = [
             info
             for info in filesystem.get_file_info(fs.FileSelector(path))
@@ -266,10 +270,11 @@ class Lake:
         def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             rows = list(batches)
             if rows:
-                part = write_part(folder, table, function(_to_polars(pa.Table.from_batches(rows))))
+                result = function(_to_polars(pa.Table.from_batches(rows)))
+                part = write_part(folder, as_promised(table, result))
                 yield pa.RecordBatch.from_pylist([asdict(part)])
 
-        with self._explained():
+        with explained(self.uri):
             written = (
                 frame.repartition(groups, by)
                 .mapInArrow(task, "path string, rows long, size long")
@@ -297,30 +302,13 @@ class Lake:
         def task(file: str) -> T:
             return function(_to_polars(read_part(file, columns)))
 
-        with self._explained():
+        with explained(self.uri):
             return spark.sparkContext.parallelize(files, len(files)).map(task).collect()
 
-    def _explained(self) -> _Explained:
-        return _Explained(self)
 
-
-def write_part(folder: str, table: Table, rows: pl.DataFrame) -> PartFile:
-    """Write a frame into a folder of `Lake.new_parts`, in a task or on the driver."""
-    filesystem, path = _open(folder)
-    name = f"part-{uuid.uuid4().hex}.parquet"
-    arrow = rows.select(table.names).to_arrow().cast(table.arrow_schema.remove_metadata())
-    pq.write_table(arrow, f"{path}/{name}", filesystem=filesystem, compression="zstd")
-    size = filesystem.get_file_info(f"{path}/{name}").size
-    return PartFile(f"{folder.rpartition('/')[2]}/{name}", rows.height, size)
-
-
-def read_part(file: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a part file, in a task or on the driver."""
-    filesystem, path = _open(file)
-    # partitioning: a folder called `a=b` is no column.
-    return pq.read_table(
-        path, columns=list(columns) if columns else None, filesystem=filesystem, partitioning=None
-    )
+def as_promised(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
+    """A frame's columns as the table's contract has them."""
+    return rows.select(table.names).cast(table.polars_schema)
 
 
 def _to_polars(rows: pa.Table) -> pl.DataFrame:
@@ -329,58 +317,6 @@ def _to_polars(rows: pa.Table) -> pl.DataFrame:
     frame = pl.from_arrow(rows)
     assert isinstance(frame, pl.DataFrame)
     return frame
-
-
-class _Explained:
-    """Turns what the operating system and Spark say of a full or closed disk into a LakeError."""
-
-    def __init__(self, lake: Lake) -> None:
-        self.lake = lake
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, LakeError):
-            return
-        text = str(error)
-        number = getattr(error, "errno", None)
-        if number == errno.ENOSPC or "No space left" in text or "ENOSPC" in text:
-            raise LakeError(
-                f"The disk of the lake {self.lake.uri} is full{_free(self.lake.uri)}. Nothing was "
-                f"committed: every table is as it was. Free some space, or point "
-                f"{LAKE_VARIABLE} at another disk, and run again."
-            ) from error
-        closed = (
-            "Permission denied",
-            "Read-only file system",
-            "Mkdirs failed",
-            "Cannot create directory",
-        )
-        if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR) or any(
-            words in text for words in closed
-        ):
-            raise LakeError(
-                f"The lake {self.lake.uri} cannot be written ({_first_line(text)}). Give this "
-                f"user the right to write there, or point {LAKE_VARIABLE} at another folder."
-            ) from error
-
-
-def _open(uri: str) -> tuple[fs.FileSystem, str]:
-    return fs.FileSystem.from_uri(uri)
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
-
-
-def _free(path: str) -> str:
-    folder = Path(path)
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    with suppress(OSError):
-        return f" ({shutil.disk_usage(folder).free / 2**20:,.0f} MB free)"
-    return ""
 
 
 def _for_spark(uri: str) -> str:

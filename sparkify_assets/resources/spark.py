@@ -43,6 +43,8 @@ def spark_settings(master: str | None = None) -> dict[str, str]:
         "spark.driver.memory": driver_memory(memory_bytes()),
         # defaultJavaOptions leaves extraJavaOptions to the user.
         "spark.driver.defaultJavaOptions": f"-Dlog4j2.configurationFile={_LOG_SETTINGS.as_uri()}",
+        # Spark runs a task on each core already. Polars reads this when it is imported.
+        "spark.executorEnv.POLARS_MAX_THREADS": "1",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "true" if sys.stderr.isatty() else "false",
         "spark.sql.session.timeZone": "UTC",

@@ -20,7 +20,10 @@ LOG_START = date(2018, 10, 1)
 START_SECOND = int(datetime(2018, 10, 1, tzinfo=timezone.utc).timestamp())
 
 SESSION_GAP = 1_800  # seconds that at least lie between sessions, before the warp
-WARP = 0.09375  # of a day
+# Of a day: the public generator's default. It gives the real mini file's profile of songs over the
+# hours of the day to within 5 % in 20 of 24 hours, 7 % at most; .09375, which is also named for the
+# real files, is up to 15 % off.
+WARP = 0.0625
 WARP_PHASE = 10_800  # seconds after midnight
 DAMPING = 0.5
 RAMP_MINUTES = 360
@@ -92,15 +95,16 @@ def _quiet_days() -> NDArray[np.float64]:
 
 
 def public_holidays(year: int) -> set[date]:
-    """The public holidays of the United States."""
+    """The public holidays that all of the United States keep.
+
+    Columbus Day is not among them, and the real rows of 2018-10-08 are no fewer than of other days.
+    """
     return {
         date(year, 1, 1),
         _weekday(year, 1, 0, 3),
-        _weekday(year, 2, 0, 3),
         _weekday(year, 6, 0, 1) - timedelta(days=7),
         date(year, 7, 4),
         _weekday(year, 9, 0, 1),
-        _weekday(year, 10, 0, 2),
         date(year, 11, 11),
         _weekday(year, 11, 3, 4),
         date(year, 12, 25),

@@ -1,7 +1,7 @@
 // The risk list: sorting, filtering, paging and its download. Without it the page shows the first rows.
 "use strict";
 (() => {
-  const PAGE = 50;
+  const PAGE = 20;
   const data = JSON.parse(document.getElementById("risk-data").textContent);
   const at = Object.fromEntries(data.columns.map((name, i) => [name, i]));
   const reasons = [at.reason_1, at.reason_2, at.reason_3];
@@ -28,20 +28,28 @@
     return element;
   };
 
+  // Roles are spelled out: a phone shows rows as cards, and then tables lose theirs.
+  function cell(tag, role, content, className) {
+    const element = make(tag, typeof content === "object" ? undefined : content, className);
+    element.setAttribute("role", role);
+    if (content instanceof Node) element.append(content);
+    return element;
+  }
+
   function tableRow({ row }) {
-    const line = make("tr");
-    const user = make("th", row[at.user_id], "user");
-    user.scope = "row";
     const why = make("ol", undefined, "reasons");
     why.append(...reasons.filter((i) => row[i]).map((i) => make("li", row[i])));
-    const cell = make("td");
-    cell.append(why);
+    const user = cell("th", "rowheader", row[at.user_id], "user");
+    user.scope = "row";
+    const tenth = cell("td", "cell", row[at.risk_decile] ?? "", "figure");
+    tenth.dataset.label = "decile";
+    const line = cell("tr", "row");
     line.append(
       user,
-      make("td", percent(row[at.probability]), "figure"),
-      make("td", row[at.risk_decile], "figure"),
-      make("td", row[at.level] || "unknown"),
-      cell,
+      cell("td", "cell", percent(row[at.probability]), "figure"),
+      tenth,
+      cell("td", "cell", row[at.level] || "unknown"),
+      cell("td", "cell", why, "why"),
     );
     return line;
   }

@@ -1,0 +1,73 @@
+"""Figures written for people.
+
+Belongs here: how a share, a count, a day or an interval is spelled. Does not belong here: which
+figure is shown (`page.py`), and values in a feature's own unit (`churn/scoring.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import date
+
+from sparkify_assets.report.figures import Estimate
+
+
+def percent(value: float) -> str:
+    """12.3% below a fifth, 34% above; never 0% or 100% for what is not."""
+    if 0 < value < 0.001:
+        return "<0.1%"
+    if 0.995 <= value < 1:
+        return ">99%"
+    if value == 0 or value >= 0.2:
+        return f"{value:.0%}"
+    return f"{value:.1%}".replace(".0%", "%")
+
+
+def number(value: float) -> str:
+    """Three decimals."""
+    return f"{value:.3f}"
+
+
+def brief(value: float) -> str:
+    """A number on an axis: 0.25, 1."""
+    return f"{value:g}"
+
+
+def times(value: float) -> str:
+    """2.9x."""
+    return f"{value:.1f}x"
+
+
+def as_given(value: float) -> str:
+    """A figure that others gave, with the digits they gave: 0.80, 0.8896."""
+    return f"{value:.2f}" if round(value, 2) == value else f"{value:g}"
+
+
+def short(value: float) -> str:
+    """A count that need not be whole: one decimal below ten."""
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}"
+
+
+def spoken(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def day(value: date) -> str:
+    """1 December 2018."""
+    return f"{value.day} {value:%B %Y}"
+
+
+def interval(value: Estimate | None, show: Callable[[float], str] = number) -> str:
+    """0.310 [0.250, 0.380]."""
+    if value is None:
+        return "not known"
+    if value.low is None or value.high is None:
+        return show(value.value)
+    return f"{show(value.value)} [{show(value.low)}, {show(value.high)}]"
+
+
+WRITTEN: Mapping[str, Callable[[float], str]] = {
+    "number": number,
+    "percent": percent,
+    "times": times,
+}

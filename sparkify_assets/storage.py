@@ -1,0 +1,138 @@
+"""Files and part files, wherever they lie: on a disk or in an object store.
+
+Belongs here: opening a path or URL, writing and reading a part file (in a task or on the driver),
+and saying plainly when storage is full or closed.
+Does not belong here: which part files make a table; that is the lake's (`resources/lake.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from sparkify_assets.errors import LakeError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+LAKE_VARIABLE = "SPARKIFY_LAKE"
+_FULL = ("No space left", "Disk quota exceeded")
+_CLOSED = (
+    "Permission denied",
+    "Read-only file system",
+    "Not a directory",
+    "Mkdirs failed",
+    "Cannot create directory",
+)
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """A Parquet file in a table's folder, of which no version of the table may know yet."""
+
+    path: str  # relative to the table's folder
+    rows: int
+    size: int  # bytes
+
+
+def open_filesystem(uri: str) -> tuple[fs.FileSystem, str]:
+    """The filesystem of a path or URI, and the path within it."""
+    if "://" in uri:
+        return fs.FileSystem.from_uri(uri)
+    return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
+
+
+def printable(uri: str) -> str:
+    """A path or URI without the passwords and signatures that it may carry."""
+    if "://" not in uri:
+        return uri
+    return re.sub(r"(?<=://)[^/]*@", "", uri.partition("?")[0])
+
+
+def write_part(folder: str, rows: pl.DataFrame) -> PartFile:
+    """Write a part file into a folder inside a table's folder (`Lake.new_parts`).
+
+    Its name is used by no other attempt. Raises LakeError; then nothing is left behind.
+    """
+    buffer = io.BytesIO()
+    rows.write_parquet(buffer, compression="zstd")
+    name = f"part-{uuid.uuid4().hex}.zstd.parquet"
+    filesystem, base = open_filesystem(folder)
+    path = f"{base.rstrip('/')}/{name}"
+    with explained(folder):
+        try:
+            filesystem.create_dir(base, recursive=True)
+            with filesystem.open_output_stream(path, compression=None) as stream:
+                stream.write(buffer.getbuffer())
+        except OSError:
+            with contextlib.suppress(OSError):
+                filesystem.delete_file(path)
+            raise
+    return PartFile(f"{base.rstrip('/').rpartition('/')[2]}/{name}", rows.height, buffer.tell())
+
+
+def remove_parts(folder: str, parts: Sequence[PartFile]) -> None:
+    """Remove what can be removed of part files that `write_part` wrote into a folder."""
+    with contextlib.suppress(OSError, pa.ArrowException):
+        filesystem, base = open_filesystem(folder)
+        for part in parts:
+            with contextlib.suppress(OSError, pa.ArrowException):
+                filesystem.delete_file(f"{base.rstrip('/').rpartition('/')[0]}/{part.path}")
+
+
+def read_part(file: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a part file."""
+    filesystem, path = open_filesystem(file)
+    # partitioning: a folder called `a=b` is no column.
+    names = list(columns) if columns else None
+    return pq.read_table(path, columns=names, filesystem=filesystem, partitioning=None)
+
+
+@contextlib.contextmanager
+def explained(place: str) -> Iterator[None]:
+    """Turn what the operating system and Spark say of full or closed storage into a LakeError."""
+    try:
+        yield
+    except LakeError:
+        raise
+    except Exception as error:
+        text, number = str(error), getattr(error, "errno", None)
+        where = printable(place)
+        if number in (errno.ENOSPC, errno.EDQUOT) or any(words in text for words in _FULL):
+            raise LakeError(
+                f"The disk of {where} is full{_free(place)}. Nothing was committed: every table "
+                f"is as it was. Make room, or set {LAKE_VARIABLE} to another place, and run again."
+            ) from error
+        closed = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR)
+        if number in closed or any(words in text for words in _CLOSED):
+            raise LakeError(
+                f"{where} cannot be written ({_first_line(text)}). Give this user the right to, "
+                f"or set {LAKE_VARIABLE} to another place."
+            ) from error
+        raise
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
+
+
+def _free(place: str) -> str:
+    if "://" in place:
+        return ""
+    folder = Path(place).absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return f" ({shutil.disk_usage(folder).free / 1e6:,.0f} MB free)"

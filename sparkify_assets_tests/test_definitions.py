@@ -1,0 +1,135 @@
+"""The exact sets of what Dagster sees: a missing module would go unnoticed otherwise."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from sparkify_assets.datasets import DATASETS, dataset_config
+from sparkify_assets.definitions import defs
+from sparkify_assets.tables import TABLES
+
+GROUPS = {
+    "raw_events": "events",
+    "rejected_lines": "events",
+    "cleaned_events": "events",
+    "user_labels": "users",
+    "user_days": "users",
+    "feature_table": "users",
+    "trained_model": "churn",
+    "evaluation_predictions": "churn",
+    "evaluation_metrics": "churn",
+    "churn_factors": "churn",
+    "churn_scores": "churn",
+    "churn_report": "churn",
+}
+UPSTREAM = {
+    "raw_events": set(),
+    "rejected_lines": set(),
+    "cleaned_events": {"raw_events"},
+    "user_labels": {"cleaned_events"},
+    "user_days": {"cleaned_events"},
+    "feature_table": {"user_labels", "user_days"},
+    "trained_model": {"feature_table"},
+    "evaluation_predictions": {"feature_table", "trained_model"},
+    "evaluation_metrics": {"evaluation_predictions"},
+    "churn_factors": {"feature_table", "trained_model"},
+    "churn_scores": {"feature_table", "trained_model"},
+}
+
+
+@pytest.fixture(scope="module")
+def nodes() -> dict[str, object]:
+    graph = defs.resolve_asset_graph()
+    return {key.to_user_string(): graph.get(key) for key in graph.get_all_asset_keys()}
+
+
+def test_assets_and_their_groups(nodes: dict) -> None:
+    assert {name: node.group_name for name, node in nodes.items()} == GROUPS
+
+
+def test_lineage(nodes: dict) -> None:
+    found = {
+        name: {parent.to_user_string() for parent in nodes[name].parent_keys} for name in UPSTREAM
+    }
+    assert found == UPSTREAM
+    assert {"churn_scores", "churn_factors", "evaluation_metrics"} <= {
+        parent.to_user_string() for parent in nodes["churn_report"].parent_keys
+    }
+
+
+def test_every_asset_is_partitioned_owned_described_and_of_a_kind(nodes: dict) -> None:
+    for name, node in nodes.items():
+        assert node.partitions_def.get_partition_keys() == ["mini", "full"], name
+        assert node.owners, name
+        assert node.description, name
+        assert node.kinds, name
+
+
+def test_tables_show_their_columns(nodes: dict) -> None:
+    for name, table in TABLES.items():
+        schema = nodes[name].metadata["dagster/column_schema"]
+        assert [column.name for column in schema.columns] == table.names
+        assert all(column.description for column in schema.columns)
+
+
+def test_checks_are_blocking_and_of_a_partition() -> None:
+    graph = defs.resolve_asset_graph()
+    found = {key.to_user_string() for key in graph.asset_check_keys}
+    assert found == {f"{name}:contract" for name in TABLES} | {
+        "raw_events:every_line_is_accounted_for",
+        "rejected_lines:few_lines_are_rejected",
+    }
+    for checks in defs.asset_checks or []:
+        for spec in checks.check_specs:
+            assert spec.blocking
+            assert spec.partitions_def is not None
+
+
+def test_job_resources_and_executor() -> None:
+    assert {job.name for job in defs.resolve_all_job_defs()} - {"__ASSET_JOB"} == {"everything"}
+    assert set(defs.resources or {}) == {"pyspark", "lake", "io_manager"}
+    assert defs.executor is dg.in_process_executor
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_job_takes_a_datasets_configuration(name: str) -> None:
+    job = defs.resolve_job_def("everything")
+    config = dataset_config.get_run_config_for_partition_key(name)
+    assert dg.validate_run_config(job, config)
+    assert config["ops"]["evaluation_metrics"]["config"]["resamples"] == DATASETS[name].resamples
+
+
+@pytest.mark.parametrize(
+    ("op", "setting", "value"),
+    [
+        ("feature_table", "horizon_days", 0),
+        ("ingest", "max_rejected_share", 2),
+        ("evaluation_metrics", "resamples", 1),
+    ],
+)
+def test_a_wrong_setting_is_refused(op: str, setting: str, value: float) -> None:
+    from pydantic import ValidationError
+
+    from sparkify_assets import datasets
+
+    config = {
+        "feature_table": datasets.ForecastConfig,
+        "ingest": datasets.SourceConfig,
+        "evaluation_metrics": datasets.MetricsConfig,
+    }[op]
+    with pytest.raises(ValidationError, match=setting):
+        config(**{setting: value})
+
+
+def test_definitions_load_without_the_heavy_libraries() -> None:
+    code = (
+        "import sys, sparkify_assets.definitions;"
+        "print([m for m in ('sklearn', 'xgboost', 'shap', 'skops', 'matplotlib', 'ftfy')"
+        " if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

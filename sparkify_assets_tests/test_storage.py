@@ -1,0 +1,64 @@
+"""Part files, and what is said when storage is full or closed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from unittest import mock
+
+import polars as pl
+import pytest
+
+from sparkify_assets import storage
+from sparkify_assets.errors import LakeError
+from sparkify_assets.storage import explained, open_filesystem, printable, read_part, write_part
+
+
+def test_a_part_is_read_as_it_was_written(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"a": [1, 2], "b": ["x", None]})
+    part = write_part(str(tmp_path / "table" / "parts-1"), rows)
+    file = tmp_path / "table" / part.path
+    assert (part.rows, part.size) == (2, file.stat().st_size)
+    assert pl.from_arrow(read_part(str(file))).equals(rows)
+    assert read_part(str(file), ["b"]).column_names == ["b"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    """/dev/full refuses every byte, as a full disk does."""
+    with mock.patch.object(storage.uuid, "uuid4") as name:
+        name.return_value.hex = "full"
+        (tmp_path / "part-full.zstd.parquet").symlink_to("/dev/full")
+        with pytest.raises(LakeError, match=r"is full \([\d,]+ MB free\)"):
+            write_part(str(tmp_path), pl.DataFrame({"a": range(10**6)}))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
+    (tmp_path / "lake").mkdir(mode=0o500)
+    with pytest.raises(LakeError, match="cannot be written"):
+        write_part(str(tmp_path / "lake" / "events"), pl.DataFrame({"a": [1]}))
+
+
+def test_what_spark_says_of_a_full_disk_is_understood(tmp_path: Path) -> None:
+    with pytest.raises(LakeError, match="every table is as it was"), explained(str(tmp_path)):
+        raise RuntimeError("java.io.IOException: No space left on device")
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(ZeroDivisionError), explained("lake"):
+        _ = 1 / 0
+
+
+def test_secrets_of_a_url_are_not_printed() -> None:
+    assert printable("s3://key:secret@bucket/log.json?sig=abc") == "s3://bucket/log.json"
+    assert printable("/a/b@c?d") == "/a/b@c?d"
+
+
+def test_paths_and_urls_are_opened(tmp_path: Path) -> None:
+    file = tmp_path / "a b%20c"
+    file.write_text("x")
+    for uri in (str(file), file.as_uri()):
+        filesystem, path = open_filesystem(uri)
+        assert filesystem.open_input_file(path).read() == b"x"
