@@ -92,7 +92,9 @@ def test_a_user_is_not_looked_at_before_the_first_event() -> None:
     assert rows["as_of"].to_list() == [day(11), day(30)]
 
 
-def test_whole_log_rows_end_with_the_user_or_the_log() -> None:
-    log = cutoffs.Span(DAY_0, day(30), day(30))
-    rows = cutoffs.whole_log_rows(users(stays=None, leaves=at(9, 23)), log)
-    assert rows.select("as_of", "label").rows() == [(day(31), False), (day(10), True)]
+def test_whole_log_rows_end_with_the_user() -> None:
+    people = users(stays=None, leaves=at(9, 23)).with_columns(
+        last_event_at=pl.Series([at(27, 3), at(9, 23)], dtype=pl.Datetime("us", "UTC"))
+    )
+    rows = cutoffs.whole_log_rows(people)
+    assert rows.select("as_of", "label").rows() == [(day(28), False), (day(10), True)]

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timezone
 from importlib.metadata import version
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -57,7 +58,7 @@ def churn_report(
     )
     page = render(report).encode()
     path = store.write_file(dataset, _FILE, page)
-    link = f"file://{path}" if store.is_local else path
+    link = Path(path).as_uri() if store.is_local else path
     learned_from = int(report.candidates.filter("chosen")["churned_users"].sum())
     leavers = figures.expected_leavers(churn_scores["probability"], learned_from)
     measured = {

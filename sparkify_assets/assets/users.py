@@ -82,7 +82,7 @@ def feature_table(
     rows = pl.concat(
         [
             cutoffs.forecast_rows(user_labels, times, log, horizon_days=config.horizon_days),
-            cutoffs.whole_log_rows(user_labels, log),
+            cutoffs.whole_log_rows(user_labels),
         ]
     )
     usual = features.population_rates(

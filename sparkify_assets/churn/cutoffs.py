@@ -7,9 +7,9 @@ forecast: at a cutoff `as_of` (00:00 UTC) every user with an event before it who
 before it; the label says whether they cancel in [as_of, as_of + horizon). It is null where the log
 ends before the horizon does.
 
-whole_log: a row a user over the whole log, up to the cancellation or the log's end; the label says
-whether they ever cancelled. This is how the public notebooks do it, and it leaks: the length of a
-churned user's log is set by the outcome. It is kept for comparison only.
+whole_log: a row a user over all of their log; the label says whether they ever cancelled. This is
+how the public notebooks do it, and it leaks: the length of a churned user's log is set by the
+outcome. It is kept for comparison only.
 """
 
 from __future__ import annotations
@@ -108,12 +108,15 @@ def forecast_rows(
     )
 
 
-def whole_log_rows(labels: pl.DataFrame, log: Span) -> pl.DataFrame:
-    """A row a user, as of the day after the cancellation or after the log's last event."""
-    after = pl.col("churned_at").dt.date().fill_null(pl.lit(log.last_day)) + pl.duration(days=1)
+def whole_log_rows(labels: pl.DataFrame) -> pl.DataFrame:
+    """A row a user, as of the day after the user's last event.
+
+    Measured to the log's end instead, the time since the last event would tell who is gone, and
+    measured to the cancellation, who cancelled: leaks that even this protocol has no use for.
+    """
     return labels.select(
         pl.lit(WHOLE_LOG).alias("protocol"),
         "user_id",
-        after.alias("as_of"),
+        (pl.col("last_event_at").dt.date() + pl.duration(days=1)).alias("as_of"),
         pl.col("churned").alias("label"),
     )

@@ -153,7 +153,7 @@ def ranges(churned: Quartiles, stayed: Quartiles) -> Markup:
 
     Beside a table's cells that hold the same figures, so it is hidden from screen readers.
     """
-    width, height, edge = 180.0, 26.0, 4.0
+    width, height, edge = 180.0, 26.0, 5.0
     known = [v for v in (*churned, *stayed) if not math.isnan(v)]
     low, high = min(known, default=0.0), max(known, default=1.0)
     scale = (width - 2 * edge) / ((high - low) or 1.0)

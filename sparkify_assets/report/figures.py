@@ -63,17 +63,13 @@ def expected_leavers(probability: pl.Series, learned_from: int) -> Estimate:
 def by_decile(scores: pl.DataFrame) -> pl.DataFrame:
     """risk_decile (10, the highest, first), users, expected leavers and their share of all."""
     expected = pl.col("probability").sum()
+    everyone = float(scores["probability"].sum()) or 1.0
     return (
         scores.group_by("risk_decile")
         .agg(pl.len().alias("users"), expected.alias("expected"))
-        .with_columns((pl.col("expected") / expected_or_one(scores)).alias("share"))
+        .with_columns((pl.col("expected") / everyone).alias("share"))
         .sort("risk_decile", descending=True)
     )
-
-
-def expected_or_one(scores: pl.DataFrame) -> float:
-    """The sum of the probabilities, or 1 where that is nothing to divide by."""
-    return float(scores["probability"].sum()) or 1.0
 
 
 def at_most_risk(scores: pl.DataFrame, most: int) -> pl.DataFrame:

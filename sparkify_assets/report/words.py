@@ -24,8 +24,8 @@ def percent(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """Three decimals."""
-    return f"{value:.3f}"
+    """Three decimals; what rounds to nothing has no sign."""
+    return f"{round(value, 3) + 0.0:.3f}"
 
 
 def brief(value: float) -> str:

@@ -74,6 +74,7 @@ def _session() -> Iterator[SparkSession]:
     session = (
         builder.master(os.environ.get("SPARKIFY_SPARK_MASTER") or "local[*]")
         .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
         .config("spark.driver.defaultJavaOptions", f"-Dlog4j2.configurationFile={QUIET.as_uri()}")
         .getOrCreate()
     )

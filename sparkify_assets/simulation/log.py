@@ -188,9 +188,15 @@ def _each(
         yield from map(work, items)
         return
     context = spark.sparkContext
+
+    def in_a_task(item: Item) -> Result:
+        # collect() and not first(): a worker whose results are not read to the end is not used
+        # again, and a new one has all to import and to prepare.
+        return context.parallelize([item], 1).map(work).collect()[0]
+
     # A job each, so that a result can be used as soon as it is there.
     with ThreadPoolExecutor(context.defaultParallelism) as threads:
-        yield from threads.map(lambda item: context.parallelize([item], 1).map(work).first(), items)
+        yield from threads.map(in_a_task, items)
 
 
 def _folder_beside(out: Path) -> Path:

@@ -63,13 +63,13 @@
   }
 
   function choose() {
-    const words = find.value.trim().toLowerCase().split(/\s+/).filter(Boolean);
+    const wanted = find.value.trim().toLowerCase();
     state.matching = rows
       .filter(
         ({ row, text }) =>
           (!level.value || row[at.level] === level.value) &&
           (!decile.value || String(row[at.risk_decile]) === decile.value) &&
-          words.every((word) => text.includes(word)),
+          text.includes(wanted),
       )
       .sort(compare);
     state.page = 0;

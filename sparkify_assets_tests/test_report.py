@@ -1,0 +1,628 @@
+"""The churn report: what the page says, that it is safe, whole and usable."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from datetime import date, datetime, timezone
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sparkify_assets.churn import metrics
+from sparkify_assets.report import charts, figures, words
+from sparkify_assets.report.data import CANDIDATE_COLUMNS, ReportData
+from sparkify_assets.report.figures import Estimate
+from sparkify_assets.report.page import FIRST_SHOWN, MOST_LISTED, render
+from sparkify_assets.resources.lake import Lake, Version
+from sparkify_assets.tables import (
+    CHURN_FACTORS,
+    CHURN_SCORES,
+    EVALUATION_METRICS,
+    EVALUATION_PREDICTIONS,
+    REJECTED_LINES,
+    TABLES,
+    TRAINED_MODEL,
+    USER_LABELS,
+    Table,
+)
+
+HOSTILE = "</script><script>alert(1)</script><!-- \u2028 &amp; '\""
+RUN = "0000aaaa"
+SAID: dict[str, dict[str, Any]] = {
+    "raw_events": {"source": "a log", "simulated": True, "lines": 1_203, "bytes": 2_500_000},
+    "feature_table": {
+        "log_start": "2018-10-01",
+        "log_end": "2018-12-01",
+        "last_day": "2018-12-01",
+        "cutoffs": ["2018-10-15", "2018-10-22"],
+        "horizon_days": 10,
+    },
+}
+ROWS = {"raw_events": 1_200, "rejected_lines": 3, "cleaned_events": 1_150}
+
+
+# Small tables that keep their contracts
+
+
+def frame(table: Table, rows: list[dict[str, Any]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=table.polars_schema)
+
+
+def scores(users: int = 45) -> pl.DataFrame:
+    return frame(
+        CHURN_SCORES,
+        [
+            {
+                "user_id": str(1000 + i),
+                "as_of": date(2018, 12, 1),
+                "probability": 0.5 / (i + 1),
+                "risk_decile": 10 - i * 10 // users,
+                "level": "paid" if i % 3 else "free",
+                "reason_1": f"songs per day: {i} (typical 3)",
+                "reason_2": "on the paid level: yes (typical no)" if i % 3 else None,
+            }
+            for i in range(users)
+        ],
+    )
+
+
+def factor(rank: int, name: str, theme: str, share: float, **changed: Any) -> dict[str, Any]:
+    values = {"mean": 0.7, "p25": 1.0, "median": 2.0, "p75": 4.5}
+    return {
+        "feature": name,
+        "theme": theme,
+        "meaning": name.replace("_", " "),
+        "unit": "days",
+        "rank": rank,
+        "mean_abs_contribution": share,
+        "share": share,
+        "direction": 1,
+        "direction_words": "more of it goes with more churn",
+        **{f"churned_{key}": value for key, value in values.items()},
+        **{f"stayed_{key}": 2 * value for key, value in values.items()},
+    } | changed
+
+
+def factors() -> pl.DataFrame:
+    return frame(
+        CHURN_FACTORS,
+        [
+            factor(1, "days_quiet", "sessions", 0.4),
+            factor(2, "is_paid", "level", 0.35, unit="0 or 1", direction=-1, stayed_mean=None),
+            factor(3, "session_gap", "sessions", 0.25, direction=0, churned_median=None),
+        ],
+    )
+
+
+def predictions(*, temporal: bool = True) -> pl.DataFrame:
+    """Forty users, ten of whom churned; better than guessing, and better still where it leaks."""
+    rows = []
+    for protocol, estimate, noise in (
+        ("forecast", "grouped", 3.0),
+        ("forecast", "temporal", 3.0),
+        ("whole_log", "grouped", 0.5),
+    ):
+        if estimate == "temporal" and not temporal:
+            continue
+        random = np.random.default_rng(7)
+        for i in range(40):
+            label = i % 4 == 0
+            probability = 1 / (1 + np.exp(1.0 - 2 * label + noise * random.normal()))
+            said = {"logistic_regression": probability, "sessions_per_day": 0.5}
+            said["chosen"] = probability
+            rows += [
+                {
+                    "protocol": protocol,
+                    "estimate": estimate,
+                    "model": model,
+                    "candidate": "logistic_regression" if model == "chosen" else model,
+                    "repeat": 0,
+                    "fold": i % 5,
+                    "user_id": str(i),
+                    "as_of": date(2018, 11, 21),
+                    "label": label,
+                    "probability": float(value),
+                    **dict.fromkeys(metrics.THRESHOLDS.values(), 0.5),
+                }
+                for model, value in said.items()
+            ]
+    return frame(EVALUATION_PREDICTIONS, rows)
+
+
+def candidates() -> pl.DataFrame:
+    fitted = {
+        "rows": 80,
+        "positives": 20,
+        "churned_users": 15,
+        "horizon_days": 10,
+        "libraries": json.dumps({"numpy": "2.9.9"}),
+        "features": ["days_quiet"],
+        "artifact": b"",
+        "sha256": "",
+    }
+    return frame(
+        TRAINED_MODEL,
+        [
+            {"model": "logistic_regression", "chosen": True, "threshold": 0.5, **fitted},
+            {"model": "xgboost", "chosen": False, "threshold": 0.5, **fitted},
+        ],
+    )
+
+
+def report(**changed: Any) -> ReportData:
+    """A report's data; `said` changes what the tables' writers said."""
+    said = changed.pop("said", {})
+    predicted = changed.pop("predictions", predictions())
+    measured = metrics.evaluation_metrics(predicted.to_pandas(), resamples=100)
+    made = ReportData(
+        dataset="mini",
+        scores=scores(),
+        factors=factors(),
+        metrics=pl.from_pandas(measured).select(EVALUATION_METRICS.names),
+        predictions=predicted,
+        candidates=candidates().select(CANDIDATE_COLUMNS),
+        churned=pl.Series("churned", [True] * 5 + [False] * 45),
+        rejections=pl.Series("reason", ["not JSON: byte 3", "not JSON: byte 9", "no page"]),
+        versions={
+            name: Version(
+                path=f"lake/mini/{name}",
+                number=number,
+                rows=ROWS.get(name, 10),
+                size=1_000,
+                files=1,
+                metadata={"run_id": RUN} | SAID.get(name, {}) | said.get(name, {}),
+            )
+            for number, name in enumerate(TABLES)
+        },
+        made_at=datetime(2026, 1, 2, 3, 4, tzinfo=timezone.utc),
+        code_version="9.8.7",
+        run_id="run-of-the-report",
+    )
+    return replace(made, **changed)
+
+
+# Reading a page
+
+
+class Walk(HTMLParser):
+    """Tags in balance, their attributes, and the text of the page without scripts and styles."""
+
+    VOID = frozenset({"meta", "link", "br", "input", "hr", "img"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.scripts: list[str] = []
+        self.titles: dict[str, str] = {}  # of pictures, by id
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attrs)) == len(attrs), f"an attribute of {tag} is there twice"
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes something else at {self.getpos()}"
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+        elif self.open and self.open[-1] == "title":
+            self.titles[self.tags[-1][1].get("id") or "page"] = data
+        elif not self.open or self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    @property
+    def embedded(self) -> dict[str, Any]:
+        return json.loads(self.scripts[0])
+
+    def attributes(self, name: str) -> list[str]:
+        return [value for _, attrs in self.tags if (value := attrs.get(name)) is not None]
+
+
+@pytest.fixture(scope="module")
+def data() -> ReportData:
+    return report()
+
+
+@pytest.fixture(scope="module")
+def page(data: ReportData) -> str:
+    return render(data)
+
+
+@pytest.fixture(scope="module")
+def walk(page: str) -> Walk:
+    return Walk(page)
+
+
+# What it says
+
+
+def test_the_answer_comes_first(data: ReportData, walk: Walk) -> None:
+    expected = data.scores["probability"].sum()
+    answer = f"About {expected:.0f} of 45 current users are expected to leave in the next 10 days"
+    assert answer in walk.text
+    assert "1 December 2018 to 10 December 2018" in walk.text
+    assert "It covers chance and the 15 churned users" in walk.text
+    assert walk.text.index(answer) < walk.text.index("What goes with churn")
+
+
+def test_who_why_and_how_sure(data: ReportData, walk: Walk) -> None:
+    top = data.scores.filter(risk_decile=10)["probability"].sum()
+    assert f"{words.percent(top / data.scores['probability'].sum())} of the expected" in walk.text
+    assert "sessions 65% of what moves the risk" in walk.text
+    happened = data.predictions.filter(protocol="forecast", estimate="grouped", model="chosen")
+    said = happened["probability"].sum()
+    assert f"It expected {said:.0f} departures; {happened['label'].sum()} happened" in walk.text
+    assert "better than guessing" in walk.text
+
+
+def test_measures_equal_the_table(data: ReportData, walk: Walk) -> None:
+    for protocol, estimate in (
+        ("forecast", "grouped"),
+        ("forecast", "temporal"),
+        ("whole_log", "grouped"),
+    ):
+        for metric in ("pr_auc", "roc_auc", "f1", "weighted_f1", "brier_score"):
+            row = data.metrics.filter(
+                protocol=protocol, estimate=estimate, model="chosen", metric=metric
+            ).row(0, named=True)
+            written = f"{row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+            assert written in walk.text, (protocol, estimate, metric)
+
+
+def test_factors_say_how_users_differ(walk: Walk) -> None:
+    assert "days quiet ▲ more of it goes with more churn 40% 2 days 1 to 4.5 days" in walk.text
+    assert "70% of them unknown" in walk.text  # yes or no is told as a share
+
+
+def test_data_quality_and_provenance(walk: Walk) -> None:
+    for said in (
+        "Lines read 1,203 Rejected: not an event 3 Events 1,200",
+        "logged out, or an exact repeat 50",
+        "Events of known users, used 1,150",
+        "Every line is an event or a rejected line; none was lost.",
+        "not JSON 2 no page 1",
+        "50, of whom 5 churned (10%)",
+        "logistic regression, learned from 80 rows, 20 of them churned",
+        "numpy 2.9.9",
+        "sparkify-assets 9.8.7",
+        "2018-10-15, 2018-10-22",
+        "run-of-the-report",
+    ):
+        assert said in walk.text
+    for name, number in zip(TABLES, range(len(TABLES)), strict=True):
+        assert f"{name} {number} " in walk.text
+
+
+def test_lines_that_do_not_add_up_are_said() -> None:
+    lost = render(report(said={"raw_events": {"lines": 1_300}}))
+    assert "do not add up" in lost
+
+
+def test_what_leaks_is_marked(walk: Walk) -> None:
+    assert walk.text.count("Whole log LEAKS") >= 4
+    for name, title in walk.titles.items():
+        assert ("LEAKS" in title) == name.startswith("whole_log")
+    assert len([name for name in walk.titles if name.startswith("whole_log")]) == 4
+    assert "the seed, on the real file: 0.80" in walk.text
+
+
+def test_simulated_is_said_only_when_it_is_so(page: str) -> None:
+    assert page.count('class="tag simulated"') >= 6
+    assert "Simulated data." in page
+    real = render(report(said={"raw_events": {"simulated": False}}))
+    assert "Simulated" not in real
+    assert 'class="tag simulated"' not in real
+    assert "as given, not simulated" in real
+
+
+def test_nothing_is_called_a_cause(walk: Walk) -> None:
+    text = walk.text.replace("need not cause it", "").replace("need not be the cause", "")
+    assert not re.search(r"\b(cause|because|due to|leads? to|drives?)", text, re.IGNORECASE)
+
+
+def test_an_estimate_that_is_missing_is_explained() -> None:
+    left_out = {"forecast, temporal": "too few churned before the last cutoff"}
+    page = render(
+        report(
+            predictions=predictions(temporal=False),
+            said={"evaluation_predictions": {"left_out": left_out}},
+        )
+    )
+    text = Walk(page).text
+    assert "Not estimated: forecast, temporal. too few churned before the last cutoff" in text
+    assert "not known" in text
+
+
+def test_nobody_left_to_score() -> None:
+    text = Walk(render(report(scores=scores(0)))).text
+    assert "Fewer than one of 0 current users" in text
+
+
+def test_more_users_than_a_browser_likes() -> None:
+    walk = Walk(render(report(scores=scores(MOST_LISTED + 500))))
+    assert len(walk.embedded["rows"]) == MOST_LISTED
+    assert f"The {MOST_LISTED:,} users at most risk, of {MOST_LISTED + 500:,}" in walk.text
+    assert "are in the table churn_scores" in walk.text
+
+
+# That it is safe and whole
+
+
+def test_the_download_holds_every_column_and_user(data: ReportData, walk: Walk) -> None:
+    embedded = walk.embedded
+    assert embedded["columns"] == CHURN_SCORES.names
+    rows = data.scores.with_columns(pl.col("as_of").cast(pl.String))
+    assert [row[0] for row in embedded["rows"]] == rows["user_id"].to_list()
+    for found, row in zip(embedded["rows"], rows.iter_rows(), strict=True):
+        assert found[1:2] + found[3:] == list(row[1:2] + row[3:])
+        assert found[2] == pytest.approx(row[2], abs=1e-6)
+
+
+def test_hostile_text_is_harmless(data: ReportData) -> None:
+    hostile = data.scores.with_columns(pl.lit(HOSTILE).alias("user_id"), reason_1=pl.lit(HOSTILE))
+    page = render(
+        report(
+            scores=hostile,
+            factors=data.factors.with_columns(meaning=pl.lit(HOSTILE), theme=pl.lit(HOSTILE)),
+            rejections=pl.Series("reason", [HOSTILE]),
+            said={"raw_events": {"source": HOSTILE}},
+        )
+    )
+    walk = Walk(page)
+    assert [tag for tag, _ in walk.tags].count("script") == 2
+    assert "<!--" not in page
+    assert "\u2028" not in walk.scripts[0]
+    assert "alert(1)</script>" not in page
+    assert walk.embedded["rows"][0][0] == HOSTILE
+    assert " ".join(HOSTILE.split()) in walk.text
+
+
+def test_nothing_is_fetched(page: str, walk: Walk) -> None:
+    assert not re.search(r"https?:|wss?:|@import|url\(", page)
+    links = walk.attributes("href") + walk.attributes("src")
+    assert all(link.startswith("#") or link == "data:," for link in links)
+    policy = next(value for value in walk.attributes("content") if "default-src" in value)
+    assert policy.startswith("default-src 'none'")
+
+
+def test_readable_without_seeing_it(walk: Walk) -> None:
+    ids = walk.attributes("id")
+    assert len(ids) == len(set(ids))
+    named = [name for value in walk.attributes("aria-labelledby") for name in value.split()]
+    assert set(named) <= set(ids)
+    assert {f"#{name}" for name in ids} >= {v for v in walk.attributes("href") if v[0] == "#"}
+    tags = [tag for tag, _ in walk.tags]
+    assert tags.count("h1") == tags.count("main") == 1
+    assert tags.count("table") == tags.count("caption")
+    assert all("scope" in attrs for tag, attrs in walk.tags if tag == "th")
+    for tag, attrs in walk.tags:
+        if tag == "svg":
+            assert attrs.get("aria-hidden") == "true" or attrs.get("role") == "img"
+    assert tags.count("desc") == tags.count("title") - 1  # the page has a title as well
+
+
+def test_the_same_data_gives_the_same_page(data: ReportData, page: str) -> None:
+    assert render(data) == page
+
+
+# Its figures
+
+
+def test_expected_leavers_are_the_sum_of_probabilities() -> None:
+    value, low, high = figures.expected_leavers(pl.Series([0.1] * 100), 50)
+    assert value == pytest.approx(10)
+    assert low is not None
+    assert high is not None
+    # sqrt(10) +- 1.96 * sqrt(9 + 100 / 50) / (2 * sqrt(10))
+    assert low == pytest.approx(4.555, abs=0.001)
+    assert high == pytest.approx(17.557, abs=0.001)
+
+
+def test_fewer_churned_users_make_it_less_sure() -> None:
+    few, many = (figures.expected_leavers(pl.Series([0.1] * 100), n) for n in (10, 1000))
+    assert few.low < many.low < many.high < few.high  # type: ignore[operator]
+
+
+def test_expected_leavers_stay_between_none_and_all() -> None:
+    assert figures.expected_leavers(pl.Series([], dtype=pl.Float64), 10) == Estimate(0, 0, 0)
+    _, low, high = figures.expected_leavers(pl.Series([0.9, 0.9]), 1)
+    assert low == 0
+    assert high == 2
+
+
+def test_curves_of_four_rows() -> None:
+    tested = figures.Tested(
+        np.array([True, False, True, False]),
+        np.array([0.9, 0.8, 0.7, 0.1]),
+        np.array([True, True, False, False]),
+    )
+    assert tested.confusion() == {
+        "flagged_left": 1,
+        "flagged_stayed": 1,
+        "missed": 1,
+        "rightly_left_alone": 1,
+    }
+    share, found = tested.gain()
+    at = dict(zip(np.round(share, 2), found, strict=True))
+    assert (at[0.0], at[0.25], at[0.5], at[0.75], at[1.0]) == (0, 0.5, 0.5, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0, "0%"),
+        (0.0004, "<0.1%"),
+        (0.05, "5%"),
+        (0.1234, "12.3%"),
+        (0.456, "46%"),
+        (0.999, ">99%"),
+        (1, "100%"),
+    ],
+)
+def test_percent(value: float, said: str) -> None:
+    assert words.percent(value) == said
+
+
+def test_an_axis_ends_at_a_round_number() -> None:
+    axis = charts.axis_up_to("", [0.17], str)
+    assert axis.high == pytest.approx(0.2)
+    assert axis.ticks == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
+
+
+# The asset
+
+
+def test_the_asset_writes_the_page_and_says_where(tmp_path: Path, data: ReportData) -> None:
+    import dagster as dg
+
+    from sparkify_assets.assets.report import churn_report
+    from sparkify_assets.resources.io_manager import LakeResource
+
+    lake = Lake(str(tmp_path))
+    tables = {
+        "churn_scores": data.scores,
+        "churn_factors": data.factors,
+        "evaluation_metrics": data.metrics,
+        "evaluation_predictions": data.predictions,
+    }
+    kept = {
+        "trained_model": candidates(),
+        "user_labels": frame(
+            USER_LABELS,
+            [{"user_id": "1", "churned": True, "events": 1, "songs": 0, "sessions": 1}],
+        ).with_columns(
+            pl.lit(datetime(2018, 10, 1, tzinfo=timezone.utc)).alias(name)
+            for name in ("first_event_at", "last_event_at")
+        ),
+        "rejected_lines": frame(
+            REJECTED_LINES, [{"source_file": "a", "byte_offset": 0, "reason": "not JSON"}]
+        ),
+    }
+    for name, table in TABLES.items():
+        rows = (tables | kept).get(name, frame(table, []))
+        lake.write_polars("mini", table, rows, {"run_id": RUN} | SAID.get(name, {}))
+    result = churn_report(
+        dg.build_asset_context(partition_key="mini"), LakeResource(root=str(tmp_path)), **tables
+    )
+    written = tmp_path / "mini" / "churn_report" / "churn_report.html"
+    assert result.metadata["report"].value == written.as_uri()
+    assert result.metadata["users"] == 45
+    assert result.metadata["expected_leavers"] == pytest.approx(2.2, abs=0.05)
+    assert "About 2 of 45 current users" in Walk(written.read_text(encoding="utf-8")).text
+    assert {key.to_user_string() for key in churn_report.dependency_keys} == set(TABLES)
+
+
+# In a browser
+
+DRIVE = """
+(async () => {
+  const out = {errors: window.seen};
+  const get = (id) => document.getElementById(id);
+  const users = () => [...document.querySelectorAll("#risk-table tbody th")]
+    .map((cell) => cell.textContent);
+  const header = (name) => document.querySelector(`th[data-column=${name}]`);
+  const type = (id, value) => {
+    get(id).value = value;
+    get(id).dispatchEvent(new Event("input", {bubbles: true}));
+  };
+  out.first = users();
+  header("user_id").querySelector("button").click();
+  out.sorted = [users()[0], header("user_id").ariaSort, header("probability").ariaSort];
+  header("probability").querySelector("button").click();
+  get("next").click();
+  out.second = [users()[0], get("page-number").textContent, get("shown").textContent];
+  type("level", "free");
+  out.free = get("shown").textContent;
+  type("find", "songs per day: 3 (");
+  out.found = users();
+  let blob;
+  URL.createObjectURL = (given) => { blob = given; return "#"; };
+  get("download").click();
+  out.csv = await blob.text();
+  type("find", "nobody is called this");
+  out.none = [users().length, get("shown").textContent, get("download").disabled];
+  document.title = "";
+  document.body.replaceChildren(document.createTextNode(JSON.stringify(out)));
+})();
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> str:
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium is installed")
+    return found
+
+
+def _shown(browser: str, page: str, folder: Path) -> str:
+    """The document after the page's scripts have run."""
+    file = folder / "page.html"
+    file.write_text(page, encoding="utf-8")
+    options = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
+        "--disable-background-networking --disable-component-update --virtual-time-budget=3000"
+    )
+    ran = subprocess.run(
+        [browser, *options.split(), f"--user-data-dir={folder}", "--dump-dom", file.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return ran.stdout
+
+
+def test_the_list_works_in_a_browser(browser: str, tmp_path: Path, data: ReportData) -> None:
+    hostile = data.scores.with_columns(
+        user_id=pl.when(pl.col("user_id") == "1003")
+        .then(pl.lit('=1+"1",<b>'))
+        .otherwise(pl.col("user_id"))
+    )
+    page = render(report(scores=hostile))
+    # The page's own policy would not let the test's script run.
+    page = re.sub(
+        r"<meta http-equiv[^>]*>",
+        "<script>window.seen=[];window.onerror=(e)=>window.seen.push(e)</script>",
+        page,
+    )
+    page = page.replace("</body>", f"<script>{DRIVE}</script></body>")
+    body = re.search(r"<body>(.*)</body>", _shown(browser, page, tmp_path), re.DOTALL)
+    assert body is not None
+    out = json.loads(html.unescape(body[1]))
+    assert out["errors"] == []
+    assert out["first"] == hostile["user_id"].to_list()[:FIRST_SHOWN]
+    assert out["sorted"][1:] == ["ascending", None]
+    assert out["second"] == ["1020", "Page 2 of 3", "Showing 21 to 40 of 45 users."]
+    assert out["free"] == "Showing 1 to 15 of 15 users that match, of 45 listed."
+    assert out["found"] == ['=1+"1",<b>']
+    lines = out["csv"].removeprefix("\ufeff").splitlines()
+    assert lines[0] == ",".join(CHURN_SCORES.names)
+    # A leading = would be run as a formula.
+    assert lines[1].startswith('"\'=1+""1"",<b>",2018-12-01,0.125,10,free,')
+    assert len(lines) == 2
+    assert out["none"] == [0, "No user matches. Clear the filters to see all.", True]
+
+
+def test_its_own_policy_lets_its_script_run(browser: str, tmp_path: Path, page: str) -> None:
+    assert "Showing 1 to 20 of 45 users." in _shown(browser, page, tmp_path)
