@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pyarrow as pa
 
 from sparkify_assets.churn.cutoffs import FORECAST, WHOLE_LOG
@@ -20,7 +21,6 @@ from sparkify_assets.churn.metrics import THRESHOLDS
 from sparkify_assets.storage import PartFile
 
 if TYPE_CHECKING:
-    import polars as pl
     from pyspark.sql import DataFrame
     from pyspark.sql.types import StructType
 
@@ -50,6 +50,21 @@ class Column:
     def description(self) -> str:
         return f"{self.meaning} ({self.unit})" if self.unit else self.meaning
 
+    @property
+    def constraints(self) -> dict[str, pl.Expr]:
+        """Words for each constraint, and an expression that is true where it is broken."""
+        value = pl.col(self.name)
+        broken = {}
+        if not self.nullable:
+            broken[f"{self.name} is given"] = value.is_null()
+        if self.allowed is not None:
+            broken[f"{self.name} is one of {', '.join(self.allowed)}"] = ~value.is_in(self.allowed)
+        if self.minimum is not None:
+            broken[f"{self.name} is at least {self.minimum:g}"] = value < self.minimum
+        if self.maximum is not None:
+            broken[f"{self.name} is at most {self.maximum:g}"] = value > self.maximum
+        return broken
+
 
 @dataclass(frozen=True)
 class Table:
@@ -68,6 +83,22 @@ class Table:
         return next(column for column in self.columns if column.name == name)
 
     @property
+    def constraints(self) -> dict[str, pl.Expr]:
+        """What each row promises, in words, and an expression that is true where it is broken."""
+        return {words: e for column in self.columns for words, e in column.constraints.items()}
+
+    @property
+    def constrained_columns(self) -> list[str]:
+        return [column.name for column in self.columns if column.constraints]
+
+    def count_broken(self, rows: pl.DataFrame) -> dict[str, int]:
+        """How many rows break each constraint; adds up over any split of the rows."""
+        counts = rows.select(
+            broken.fill_null(False).sum().alias(words) for words, broken in self.constraints.items()
+        )
+        return counts.row(0, named=True)
+
+    @property
     def arrow_schema(self) -> pa.Schema:
         return pa.schema(
             [
@@ -78,8 +109,6 @@ class Table:
 
     @property
     def polars_schema(self) -> pl.Schema:
-        import polars as pl
-
         return pl.Schema(self.arrow_schema)
 
     @property

@@ -116,6 +116,32 @@ def test_over_parts_calls_a_function_for_each_file(lake: Lake, spark: SparkSessi
     assert sorted(sums) == [3, 3]
 
 
+def test_regroup_brings_rows_together_and_loses_none(lake: Lake, spark: SparkSession) -> None:
+    folder = lake.new_parts("mini", "rejected_lines")
+    frames = [
+        rejected(*range(start, start + 50)).with_columns(
+            source_file=pl.format("user {}", pl.col("byte_offset") % 13)
+        )
+        for start in (0, 50, 100)
+    ]
+    lake.commit("mini", REJECTED_LINES, [write_part(folder, frame) for frame in frames])
+    groups = lake.regroup(
+        spark,
+        "mini",
+        "rejected_lines",
+        lambda rows: (sorted(rows["source_file"].unique()), sorted(rows["byte_offset"])),
+        columns=["source_file", "byte_offset"],
+        keep=pl.col("byte_offset") >= 10,
+        by="source_file",
+        groups=4,
+    )
+    assert 1 < len(groups) <= 4
+    assert sorted(name for names, _ in groups for name in names) == sorted(
+        f"user {n}" for n in range(13)
+    ), "a name is in one group only"
+    assert sorted(n for _, offsets in groups for n in offsets) == list(range(10, 150))
+
+
 def test_a_lake_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(LakeError, match="cannot be written"):

@@ -1,28 +1,24 @@
-"""Probabilities, deciles and reasons in words; the Spark job gives what the function gives."""
+"""Probabilities, deciles and reasons in words."""
 
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from sparkify_assets.churn.factors import Description
-from sparkify_assets.churn.models import Linear, Model, fit
+from sparkify_assets.churn.models import Linear, Model
 from sparkify_assets.churn.scoring import (
-    SCORE_COLUMNS,
+    decile_bounds,
     in_words,
     reason,
+    risk_decile,
     row_reasons,
-    score,
     score_rows,
 )
 from sparkify_assets.errors import SparkifyError
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 FEATURES = ["sessions_7d", "sessions_14d", "adverts", "is_paid", "gap"]
 DESCRIBED = [
@@ -139,20 +135,14 @@ def test_a_missing_feature_is_named() -> None:
         score_rows(linear([0] * 5, [0.0] * 5), rows([]).drop(columns="gap"), DESCRIBED)
 
 
-def test_spark_gives_the_same_and_deciles(spark: SparkSession) -> None:
-    draw = np.random.default_rng(0)
-    frame = rows(np.round(np.exp(draw.normal(size=(100, 5))), 2).tolist())
-    frame.loc[::7, "gap"] = np.nan
-    label = draw.random(100) < 1 / (1 + np.exp(1 - frame["adverts"]))
-    model = fit("blend", frame, label, FEATURES)
-    spark_frame = spark.createDataFrame(frame.astype({"gap": object}).where(frame.notna(), None))
-    found = score(spark_frame, model.save(), DESCRIBED)
-    assert found.columns == SCORE_COLUMNS
-    scored = found.toPandas().sort_values("user_id", ignore_index=True)
-    expected = score_rows(model, frame, DESCRIBED).sort_values("user_id", ignore_index=True)
-    for column in ("user_id", "as_of", "level", "reason_1", "reason_2", "reason_3"):
-        assert scored[column].tolist() == expected[column].tolist(), column
-    assert scored["probability"].to_numpy() == pytest.approx(expected["probability"].to_numpy())
-    assert scored["risk_decile"].value_counts().to_dict() == dict.fromkeys(range(1, 11), 10)
-    highest = scored.nlargest(10, "probability")
-    assert (highest["risk_decile"] == 10).all()
+def test_deciles_are_tenths_the_highest_risk_in_the_last() -> None:
+    probabilities = np.random.default_rng(0).random(100)
+    deciles = risk_decile(probabilities, decile_bounds(probabilities))
+    assert np.bincount(deciles)[1:].tolist() == [10] * 10
+    assert (deciles[np.argsort(probabilities)[-10:]] == 10).all()
+
+
+def test_equal_probabilities_are_in_the_same_decile() -> None:
+    probabilities = np.array([0.1, 0.1, 0.1, 0.2])
+    assert len(set(risk_decile(probabilities, decile_bounds(probabilities))[:3])) == 1
+    assert len(risk_decile(np.empty(0), decile_bounds(np.empty(0)))) == 0

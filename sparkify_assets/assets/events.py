@@ -3,14 +3,16 @@
 import uuid
 
 import dagster as dg
+import polars as pl
 from dagster_pyspark import LazyPySparkResource
-from pyspark.sql import DataFrame
 
 from sparkify_assets.assets.declaring import DATA_ENGINEERING, SPARK_POOL, described, explained
 from sparkify_assets.datasets import PARTITIONS, SourceConfig, dataset
 from sparkify_assets.events import clean, log
 from sparkify_assets.events import ingest as ingesting
 from sparkify_assets.resources.io_manager import LakeResource
+from sparkify_assets.resources.lake import Version, as_promised
+from sparkify_assets.storage import PartFile, write_part
 from sparkify_assets.tables import CLEANED_EVENTS, Rows
 
 _GROUP = "events"
@@ -80,16 +82,25 @@ def ingest(
 )
 @explained
 def cleaned_events(
-    context: dg.AssetExecutionContext, lake: LakeResource, raw_events: DataFrame
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    pyspark: LazyPySparkResource,
+    raw_events: Version,
 ) -> Rows:
-    seen = lake.lake.version(context.partition_key, "raw_events")
-    cores = raw_events.sparkSession.sparkContext.defaultParallelism
-    parts = lake.lake.write_grouped(
+    spark = pyspark.spark_session
+    folder = lake.lake.new_parts(context.partition_key, "cleaned_events")
+
+    def write_clean(raw: pl.DataFrame) -> PartFile:
+        return write_part(folder, as_promised(CLEANED_EVENTS, clean.clean(raw)))
+
+    parts = lake.lake.regroup(
+        spark,
         context.partition_key,
-        CLEANED_EVENTS,
-        raw_events.where(raw_events.auth.isin(*clean.LOGGED_IN)).select(*clean.RAW_COLUMNS),
-        clean.clean,
+        "raw_events",
+        write_clean,
+        columns=clean.RAW_COLUMNS,
+        keep=clean.is_known(),
         by="user_id",
-        groups=max(cores, -(-seen.size // _BYTES_A_GROUP)),
+        groups=max(spark.sparkContext.defaultParallelism, -(-raw_events.size // _BYTES_A_GROUP)),
     )
-    return Rows(parts, {"raw_events": seen.number})
+    return Rows(parts, {"raw_events": raw_events.number})

@@ -5,9 +5,10 @@ from datetime import date
 from importlib.metadata import version
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 import polars as pl
-from pyspark.sql import DataFrame
+from dagster_pyspark import LazyPySparkResource
 
 from sparkify_assets.assets.declaring import ANALYTICS, SPARK_POOL, described, explained
 from sparkify_assets.churn import cutoffs, evaluation, factors, metrics, scoring
@@ -19,7 +20,9 @@ from sparkify_assets.datasets import (
     TrainingConfig,
 )
 from sparkify_assets.resources.io_manager import LakeResource
-from sparkify_assets.tables import Rows
+from sparkify_assets.resources.lake import Version, as_promised
+from sparkify_assets.storage import PartFile, write_part
+from sparkify_assets.tables import CHURN_SCORES, Rows
 
 _GROUP = "churn"
 _SPAN = ("log_start", "log_end", "last_day")
@@ -150,7 +153,7 @@ def churn_factors(trained_model: pl.DataFrame, feature_table: pl.DataFrame) -> p
 
 
 @dg.asset(
-    **described("churn_scores", group=_GROUP, kinds={"spark"}, owner=ANALYTICS),
+    **described("churn_scores", group=_GROUP, kinds={"spark", "xgboost"}, owner=ANALYTICS),
     partitions_def=PARTITIONS,
     pool=SPARK_POOL,
 )
@@ -158,18 +161,30 @@ def churn_factors(trained_model: pl.DataFrame, feature_table: pl.DataFrame) -> p
 def churn_scores(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
+    pyspark: LazyPySparkResource,
     trained_model: pl.DataFrame,
-    feature_table: DataFrame,
+    feature_table: Version,
 ) -> Rows:
-    seen = lake.lake.version(context.partition_key, "feature_table")
+    dataset, spark = context.partition_key, pyspark.spark_session
     model = evaluation.chosen_model(trained_model.to_pandas())
-    living = feature_table.where(
-        (feature_table.protocol == cutoffs.FORECAST)
-        & (feature_table.as_of == seen.metadata["log_end"])
-    )
+    as_of = date.fromisoformat(feature_table.metadata["log_end"])
+    folder = lake.lake.new_parts(dataset, "churn_scores")
+
+    def predict(rows: pl.DataFrame) -> np.ndarray:
+        return model.predict(cutoffs.forecast_at(rows, as_of))
+
+    found = lake.lake.over_parts(spark, dataset, "feature_table", predict)
+    bounds = scoring.decile_bounds(np.concatenate(found))
+
+    def write_scores(rows: pl.DataFrame) -> PartFile:
+        scores = scoring.score_rows(model, cutoffs.forecast_at(rows, as_of), FEATURES)
+        deciles = scoring.risk_decile(scores["probability"].to_numpy(), bounds)
+        table = pl.from_pandas(scores.assign(risk_decile=deciles))
+        return write_part(folder, as_promised(CHURN_SCORES, table))
+
     said = {
         "model": trained_model.row(by_predicate=pl.col("chosen"), named=True)["model"],
-        "trained_model": lake.lake.version(context.partition_key, "trained_model").number,
-        "feature_table": seen.number,
+        "trained_model": lake.lake.version(dataset, "trained_model").number,
+        "feature_table": feature_table.number,
     }
-    return Rows(scoring.score(living, model.save(), FEATURES), said)
+    return Rows(lake.lake.over_parts(spark, dataset, "feature_table", write_scores), said)

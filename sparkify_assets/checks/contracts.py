@@ -1,56 +1,22 @@
 """Blocking checks made from the tables' contracts.
 
-Belongs here: counting the rows that break a contract, and one check a table that reports them.
-Does not belong here: the contracts (`tables.py`).
+Belongs here: one check a table, that reports how many rows break its contract.
+Does not belong here: the contracts, and what breaks them (`tables.py`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import dagster as dg
-import polars as pl
 from dagster_pyspark import LazyPySparkResource
 
 from sparkify_assets.assets.declaring import SPARK_POOL
 from sparkify_assets.datasets import PARTITIONS
 from sparkify_assets.resources.io_manager import LakeResource
 from sparkify_assets.resources.lake import Lake
-from sparkify_assets.tables import TABLES, Column, Table
+from sparkify_assets.tables import TABLES, Table
 
-
-def constraints(table: Table) -> dict[str, pl.Expr]:
-    """Words for each constraint on a row, and an expression that is true where it is broken."""
-    return {
-        words: broken for column in table.columns for words, broken in _of_column(column).items()
-    }
-
-
-def _of_column(column: Column) -> dict[str, pl.Expr]:
-    value = pl.col(column.name)
-    broken = {}
-    if not column.nullable:
-        broken[f"{column.name} is given"] = value.is_null()
-    if column.allowed is not None:
-        broken[f"{column.name} is one of {', '.join(column.allowed)}"] = ~value.is_in(
-            column.allowed
-        )
-    if column.minimum is not None:
-        broken[f"{column.name} is at least {column.minimum:g}"] = value < column.minimum
-    if column.maximum is not None:
-        broken[f"{column.name} is at most {column.maximum:g}"] = value > column.maximum
-    return broken
-
-
-def count_broken(table: Table) -> Callable[[pl.DataFrame], dict[str, int]]:
-    """A function that counts a frame's rows that break each constraint; it adds up over frames."""
-
-    def count(rows: pl.DataFrame) -> dict[str, int]:
-        counts = rows.select(
-            broken.fill_null(False).sum().alias(words)
-            for words, broken in constraints(table).items()
-        )
-        return counts.row(0, named=True)
-
-    return count
+# A smaller table is read faster than tasks are started.
+_READ_HERE_BYTES = 32 * 2**20
 
 
 def repeated_keys(lake: Lake, dataset: str, table: Table) -> int:
@@ -61,14 +27,12 @@ def repeated_keys(lake: Lake, dataset: str, table: Table) -> int:
 
 def contract_check(table: Table) -> dg.AssetChecksDefinition:
     """One blocking check of everything that the table's contract says of its rows."""
-    # Only what a constraint is about is read.
-    columns = [column.name for column in table.columns if _of_column(column)]
 
     @dg.asset_check(
         asset=dg.AssetKey(table.name),
         name="contract",
         description=f"Every row of {table.name} keeps the table's contract: "
-        + "; ".join([*constraints(table), *_key_words(table)]),
+        + "; ".join([*table.constraints, *_key_words(table)]),
         blocking=True,
         partitions_def=PARTITIONS,
         pool=SPARK_POOL,
@@ -77,10 +41,14 @@ def contract_check(table: Table) -> dg.AssetChecksDefinition:
         context: dg.AssetCheckExecutionContext, lake: LakeResource, pyspark: LazyPySparkResource
     ) -> dg.AssetCheckResult:
         dataset = context.partition_key
-        counts = lake.lake.over_parts(
-            pyspark.spark_session, dataset, table.name, count_broken(table), columns
-        )
-        found = {words: sum(part[words] for part in counts) for words in constraints(table)}
+        columns = table.constrained_columns
+        if lake.lake.version(dataset, table.name).size < _READ_HERE_BYTES:
+            counts = [table.count_broken(lake.lake.read_polars(dataset, table, columns))]
+        else:
+            counts = lake.lake.over_parts(
+                pyspark.spark_session, dataset, table.name, table.count_broken, columns
+            )
+        found = {words: sum(part[words] for part in counts) for words in table.constraints}
         for words in _key_words(table):
             found[words] = repeated_keys(lake.lake, dataset, table)
         return report(table, dataset, {words: n for words, n in found.items() if n})

@@ -81,6 +81,11 @@ def learnable(feature_table: pl.DataFrame, protocol: str) -> pl.DataFrame:
     return feature_table.filter((pl.col("protocol") == protocol) & pl.col("label").is_not_null())
 
 
+def forecast_at(feature_table: pl.DataFrame, as_of: date) -> pl.DataFrame:
+    """The rows of the forecast protocol at a cutoff."""
+    return feature_table.filter((pl.col("protocol") == FORECAST) & (pl.col("as_of") == as_of))
+
+
 def forecast_rows(
     labels: pl.DataFrame, cutoffs: Sequence[date], log: Span, *, horizon_days: int = 10
 ) -> pl.DataFrame:

@@ -1,6 +1,6 @@
 """Each user's probability of churn and the three strongest reasons for it.
 
-Belongs here: scoring rows with a fitted model, reasons in words, and the Spark job over all rows.
+Belongs here: scoring rows with a fitted model, risk deciles, and reasons in words.
 Does not belong here: training or choosing a model (`evaluation.py`).
 
 A reason is a feature that raises this user's risk and in which the user differs from most: "time
@@ -9,21 +9,18 @@ since the last event: 12 days (typical 1.5)". It goes with churn; nothing says t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sparkify_assets.churn.factors import Described, Description, describe, descriptions
-from sparkify_assets.churn.models import Model, as_matrix, load
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+from sparkify_assets.churn.models import Model, as_matrix
 
 REASONS = ("reason_1", "reason_2", "reason_3")
-SCORE_COLUMNS = ["user_id", "as_of", "probability", "risk_decile", "level", *REASONS]
 LEVEL_FEATURE = "is_paid"
+NOBODY = np.empty(0)
 
 
 def score_rows(model: Model, frame: Any, features: Iterable[Described]) -> pd.DataFrame:
@@ -109,29 +106,11 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 10 else f"{float(f'{value:.2g}'):g}"
 
 
-def score(frame: DataFrame, model: bytes, features: Iterable[Described]) -> DataFrame:
-    """Score every row of a Spark frame; SCORE_COLUMNS, `risk_decile` 10 being the highest risk.
+def decile_bounds(probabilities: np.ndarray) -> np.ndarray:
+    """The nine probabilities that cut all users into tenths; empty when there are none."""
+    return np.quantile(probabilities, np.arange(0.1, 0.95, 0.1)) if len(probabilities) else NOBODY
 
-    `model` is what `Model.save` gave. Deciles are taken over all rows with the same `as_of`. Lazy:
-    nothing is counted or collected here.
-    """
-    from pyspark.sql import Window
-    from pyspark.sql import functions as F
 
-    names = load(model).features
-    columns = list(dict.fromkeys(["user_id", "as_of", LEVEL_FEATURE, *names]))
-    described: Mapping[str, Description] = descriptions(features)
-    broadcast = frame.sparkSession.sparkContext.broadcast(model)
-
-    def score_batches(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        fitted = load(broadcast.value)
-        for batch in batches:
-            yield score_rows(fitted, batch, described.values())
-
-    scored = frame.select(*columns).mapInPandas(
-        score_batches,
-        "user_id string, as_of date, probability double, level string, "
-        + ", ".join(f"{name} string" for name in REASONS),
-    )
-    riskiest_last = Window.partitionBy("as_of").orderBy("probability", "user_id")
-    return scored.withColumn("risk_decile", F.ntile(10).over(riskiest_last)).select(*SCORE_COLUMNS)
+def risk_decile(probabilities: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """1 to 10, the tenth at most risk; equal probabilities are in the same tenth."""
+    return np.searchsorted(bounds, probabilities, side="right") + 1

@@ -38,6 +38,9 @@ def main() -> int:
         help="numbering of users as in the real mini or full file; full from 10,000 users on",
     )
     parser.add_argument(
+        "--truth", type=Path, help="also write what drives each user, a Parquet file, to this path"
+    )
+    parser.add_argument(
         "--spark",
         action=argparse.BooleanOptionalAction,
         help="simulate in Spark tasks, on SPARKIFY_SPARK_MASTER; from 10,000 users on the default",
@@ -53,6 +56,7 @@ def main() -> int:
                 seed=given.seed,
                 style=given.style,
                 daily=given.daily,
+                truth=given.truth,
                 spark=spark,
             )
     except SparkifyError as error:

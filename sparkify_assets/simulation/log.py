@@ -29,6 +29,7 @@ from sparkify_assets.simulation.machine import STATES
 from sparkify_assets.simulation.population import SECONDS_A_DAY
 from sparkify_assets.simulation.records import Pieces, Style, user_ids
 from sparkify_assets.simulation.rhythm import LOG_START
+from sparkify_assets.simulation.truth import truth_of
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -65,11 +66,16 @@ class Plan:
     style: Style
     folder: Path  # of the files in between
     one_by_one: bool  # whether all days are written into one file, one after the other
+    with_truth: bool = False
     begun: tuple[int, ...] = ()  # users that each block begins with, once that is known
 
     def block_file(self, number: int) -> Path:
         """Where a block's events are, in time order."""
         return self.folder / f"block-{number:05}.npy"
+
+    def truth_file(self, number: int) -> Path:
+        """Where the truth of a block's users is."""
+        return self.folder / f"truth-{number:05}.parquet"
 
     def day_file(self, day: int) -> Path:
         """Where a day's lines are."""
@@ -91,6 +97,7 @@ def write_log(
     seed: int,
     style: Style | None = None,
     daily: bool = False,
+    truth: Path | None = None,
     spark: SparkSession | None = None,
     progress: bool = True,
 ) -> LogSummary:
@@ -99,7 +106,8 @@ def write_log(
     The log shows exactly `users` users. The same users, days, seed and style give the same bytes,
     with `spark` (blocks and days are then done in its tasks) or without. Without a style, logs of
     10,000 users and more are "full", others "mini". With `daily`, `out` is a folder, and every day
-    becomes a file in it, YYYY-MM-DD.jsonl. Nothing is at `out` before all of it is written.
+    becomes a file in it, YYYY-MM-DD.jsonl. Nothing is at `out` before all of it is written. With
+    `truth`, the truth behind the log is written there as Parquet: see `truth.truth_of`.
 
     Raises SettingError for figures that cannot be, a folder that cannot be written, or when there
     is too little free disk.
@@ -114,7 +122,9 @@ def write_log(
     try:
         _check_disk(folder, users * days * BYTES_A_USER_DAY * SPARE_DISK)
         one_by_one = spark is None and not daily
-        plan = Plan(tuple(blocks_of(users, days, seed)), chosen, folder, one_by_one)
+        plan = Plan(
+            tuple(blocks_of(users, days, seed)), chosen, folder, one_by_one, truth is not None
+        )
         show = partial(tqdm, disable=not progress, delay=2, leave=False)
         done = _each(partial(simulate_block, plan), range(len(plan.blocks)), spark)
         counts = list(show(done, total=len(plan.blocks), desc="simulating users", unit="block"))
@@ -122,6 +132,8 @@ def write_log(
         written = _each(partial(write_day, plan), range(days), spark)
         for day in show(written, total=days, desc="writing the log", unit="day"):
             _add(day, plan.whole, daily)
+        if truth is not None:
+            _write_truth(plan, truth)
         _publish(plan.whole, out, daily)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -141,6 +153,8 @@ def simulate_block(plan: Plan, number: int) -> BlockCounts:
     """Simulates a block and leaves its events in the plan's folder."""
     life = live(plan.blocks[number])
     np.save(plan.block_file(number), life.events)
+    if plan.with_truth:
+        truth_of(life).write_parquet(plan.truth_file(number))
     left = np.array([state.auth == "Cancelled" for state in STATES])
     churned = int(np.count_nonzero(left[life.events["state"]]))
     return BlockCounts(life.begun, len(life.events), churned)
@@ -178,6 +192,21 @@ def _pieces(plan: Plan) -> Pieces:
         user_ids(np.concatenate([population.cohort for population in populations]), plan.style),
         plan.style,
     )
+
+
+def _write_truth(plan: Plan, path: Path) -> None:
+    ids = _pieces(plan).ids
+    parts = []
+    users_before = 0
+    for block, begun in zip(plan.blocks, plan.begun, strict=True):
+        part = pl.read_parquet(plan.truth_file(block.number))
+        own = ids.slice(users_before, len(part)).alias("user_id")
+        parts.append(part.insert_column(0, own))
+        users_before += begun
+    whole = plan.folder / "truth.parquet"
+    pl.concat(parts).write_parquet(whole)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(whole, path)
 
 
 def _each(

@@ -23,6 +23,7 @@ from sparkify_assets.simulation.machine import (
     IS_SONG,
     N_NUMBERS,
     STATES,
+    Chain,
     chain,
 )
 from sparkify_assets.simulation.population import SECONDS_A_DAY, Population
@@ -80,17 +81,21 @@ def walk(
         session=np.full(users, -1),
         item=np.full(users, -1),
     )
-    return walk_on(population, walkers, days * SECONDS_A_DAY, rng)
+    return walk_on(population, walkers, days * SECONDS_A_DAY, rng, chain())
 
 
 def walk_on(
-    population: Population, walkers: Walkers, end: int, rng: np.random.Generator
+    population: Population,
+    walkers: Walkers,
+    end: int,
+    rng: np.random.Generator,
+    machine: Chain,
 ) -> tuple[NDArray[np.void], NDArray[np.void]]:
     """As `walk`, from where the walkers stand; those in a pause start a session now."""
     events, sessions = [], []
     starting = True
     while len(walkers.user):
-        part = _walk_part(population.take(walkers.user), walkers, starting, rng)
+        part = _walk_part(population.take(walkers.user), walkers, starting, rng, machine)
         starting = False
         events.append(part.events(end))
         sessions.append(part.sessions(end))
@@ -165,9 +170,9 @@ class Part:
 
 
 def _walk_part(
-    people: Population, walkers: Walkers, starting: bool, rng: np.random.Generator
+    people: Population, walkers: Walkers, starting: bool, rng: np.random.Generator, machine: Chain
 ) -> Part:
-    states = _pages(people.cohort, walkers.state, rng)
+    states = _pages(people.cohort, walkers.state, rng, machine)
     before = np.concatenate([walkers.state[:, None], states[:, :-1]], axis=1)
     begins = IS_PAUSE[before]
     songs = np.full(states.shape, -1, dtype=np.int32)
@@ -185,10 +190,9 @@ def _walk_part(
 
 
 def _pages(
-    cohort: NDArray[np.int64], state: NDArray[np.uint8], rng: np.random.Generator
+    cohort: NDArray[np.int64], state: NDArray[np.uint8], rng: np.random.Generator, machine: Chain
 ) -> NDArray[np.uint8]:
     """The next STEPS states of each walker."""
-    machine = chain()
     first_row = cohort * N_NUMBERS
     uniform = rng.random((STEPS, len(cohort)))
     states = np.empty((STEPS, len(cohort)), dtype=np.uint8)
