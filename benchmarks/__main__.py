@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-TABLES = ("floor",)
+TABLES = ("floor", "calibration")
 
 
 def main() -> None:

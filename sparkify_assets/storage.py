@@ -17,16 +17,12 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyarrow import fs
 
 from sparkify_assets.errors import LakeError
-
-if TYPE_CHECKING:
-    import polars as pl
 
 LAKE_VARIABLE = "SPARKIFY_LAKE"
 _FULL = ("No space left", "Disk quota exceeded")
@@ -93,12 +89,15 @@ def remove_parts(folder: str, parts: Sequence[PartFile]) -> None:
                 filesystem.delete_file(f"{base.rstrip('/').rpartition('/')[0]}/{part.path}")
 
 
-def read_part(file: str, columns: Sequence[str] | None = None) -> pa.Table:
+def read_part(file: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """The rows of a part file."""
     filesystem, path = open_filesystem(file)
-    # partitioning: a folder called `a=b` is no column.
-    names = list(columns) if columns else None
-    return pq.read_table(path, columns=names, filesystem=filesystem, partitioning=None)
+    local = isinstance(filesystem, fs.LocalFileSystem)
+    with contextlib.nullcontext(path) if local else filesystem.open_input_file(path) as source:
+        # A folder called `a=b` or `[a]` is neither a column nor a pattern.
+        return pl.read_parquet(
+            source, columns=list(columns or []) or None, hive_partitioning=False, glob=False
+        )
 
 
 @contextlib.contextmanager

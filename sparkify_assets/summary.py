@@ -6,11 +6,10 @@ import polars as pl
 
 from sparkify_assets.churn.cutoffs import FORECAST, WHOLE_LOG
 from sparkify_assets.churn.evaluation import CHOSEN
+from sparkify_assets.report.figures import SEED_FIGURES
 from sparkify_assets.resources.lake import Lake
 from sparkify_assets.tables import CHURN_FACTORS, EVALUATION_METRICS
 
-# The notebook project that this one grows out of: weighted F1 under the whole_log protocol.
-SEED_WEIGHTED_F1 = {"mini": 0.80, "full": 0.8896}
 _STRONGEST = 5
 
 
@@ -21,7 +20,7 @@ def summary(lake: Lake, dataset: str) -> str:
     factors = lake.read_polars(dataset, CHURN_FACTORS).sort("rank").head(_STRONGEST)
     lines = [
         "",
-        "SIMULATED data: these figures are about a made-up log." if log["simulated"] else "",
+        *(["SIMULATED data: these figures are about a made-up log."] if log["simulated"] else []),
         f"log             {log['source']}",
         "",
         "forecast: who cancels within the horizon, on users the model did not learn from",
@@ -39,7 +38,7 @@ def summary(lake: Lake, dataset: str) -> str:
         f"lake            {lake.uri}",
         f"report          {lake.folder(dataset, 'churn_report')}/churn_report.html",
     ]
-    return "\n".join(line for line in lines if line is not None)
+    return "\n".join(lines)
 
 
 def _figures(measured: pl.DataFrame, protocol: str) -> list[str]:
@@ -58,12 +57,10 @@ def _figures(measured: pl.DataFrame, protocol: str) -> list[str]:
 
 
 def _whole_log(measured: pl.DataFrame, dataset: str) -> str:
+    seed = SEED_FIGURES[dataset]["weighted_f1"]
     figure = _figure(measured, WHOLE_LOG, "grouped", "weighted_f1")
     always = _row(measured, WHOLE_LOG, "grouped", "weighted_f1_always_stays")["value"]
-    return (
-        f"  weighted F1 {figure}   seed {SEED_WEIGHTED_F1[dataset]:.2f}   "
-        f"always saying 'stays' {always:.3f}"
-    )
+    return f"  weighted F1 {figure}   seed {seed:.2f}   always saying 'stays' {always:.3f}"
 
 
 def _row(measured: pl.DataFrame, protocol: str, estimate: str, metric: str) -> dict:

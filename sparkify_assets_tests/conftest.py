@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ import pytest
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+    from sparkify_assets_tests.running import Run
 
 REAL_ROWS = Path(__file__).parents[2] / "shared" / "data" / "real"
 
@@ -31,3 +34,25 @@ def real_rows() -> Path:
     if not REAL_ROWS.is_dir():
         pytest.skip(f"the real rows are not at {REAL_ROWS}")
     return REAL_ROWS
+
+
+@pytest.fixture(scope="session")
+def finished(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of everything over a log that the pipeline simulated: 80 users, 17 of them churned.
+
+    Its lake is for reading; a test that writes works on a copy of it.
+    """
+    from sparkify_assets.datasets import DATASETS
+    from sparkify_assets.resources.lake import Lake
+    from sparkify_assets_tests.running import run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(DATASETS, "mini", replace(DATASETS["mini"], users=80))
+        return run(Lake(str(tmp_path_factory.mktemp("finished") / "lake")), None)
+
+
+@pytest.fixture(scope="session")
+def simulated_log(finished: Run) -> Path:
+    """The log that `finished` read."""
+    (log,) = Path(finished.lake.root, "logs", "mini").iterdir()
+    return log

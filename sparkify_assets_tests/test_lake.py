@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import duckdb
-import duckdb_ext
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -17,6 +15,7 @@ from sparkify_assets.resources.lake import Lake
 from sparkify_assets.storage import explained, write_part
 from sparkify_assets.tables import REJECTED_LINES, USER_LABELS
 from sparkify_assets_tests.frames import at
+from sparkify_assets_tests.running import read_with_duckdb
 
 
 def rejected(*offsets: int) -> pl.DataFrame:
@@ -91,13 +90,6 @@ def test_spark_writes_and_reads_what_duckdb_and_polars_read(
     folder = lake.folder("mini", "user_labels")
     assert_frame_equal(read_with_duckdb(folder).sort("user_id"), rows)
     assert_frame_equal(pl.read_delta(folder).sort("user_id"), rows)
-
-
-def read_with_duckdb(folder: str) -> pl.DataFrame:
-    extensions = Path(next(iter(duckdb_ext.__path__))) / "extensions"
-    connection = duckdb.connect(config={"extension_directory": str(extensions)})
-    connection.execute("load delta; set timezone = 'UTC'")
-    return connection.execute("select * from delta_scan(?)", [folder]).pl()
 
 
 def test_spark_finds_its_way_into_an_oddly_named_lake(lake: Lake, spark: SparkSession) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,7 +41,6 @@ from sparkify_assets.simulation.sessions import SESSION, _wait_for_songs
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 TRANSITIONS = SHARED / "generator" / "transitions.json"
-REAL_ROWS = SHARED / "real" / "mini_events_partial.jsonl.gz"
 
 HOUR, DAY = 3_600, 86_400
 ALWAYS = ["ts", "userId", "sessionId", "page", "auth", "method", "status", "level", "itemInSession"]
@@ -195,15 +197,11 @@ def test_the_rows_have_the_fields_of_their_kind(rows: list[Row]) -> None:
         assert row["ts"] % 1_000 == 0
 
 
-def test_fields_and_types_are_those_of_the_real_rows(rows: list[Row]) -> None:
-    if not REAL_ROWS.exists():
-        pytest.skip("the real rows, ../shared/data, are not here")
-    import gzip
-
+def test_fields_and_types_are_those_of_the_real_rows(rows: list[Row], real_rows: Path) -> None:
     def kinds(some: list[Row]) -> set[tuple[tuple[str, str], ...]]:
         return {tuple((k, type(v).__name__) for k, v in row.items()) for row in some}
 
-    with gzip.open(REAL_ROWS, "rt", encoding="utf-8") as file:
+    with gzip.open(real_rows / "mini_events_partial.jsonl.gz", "rt", encoding="utf-8") as file:
         real = [json.loads(line) for line in file]
     assert kinds(rows) == kinds(real)
 
@@ -281,10 +279,28 @@ def test_blocks_and_days_may_be_done_in_any_order(
     plan = Plan(tuple(blocks_of(50, 10, 1)), "mini", tmp_path, one_by_one=False)
     assert len(plan.blocks) == 3
     counts = {number: simulate_block(plan, number) for number in (2, 0, 1)}
-    plan = replace(plan, begun=tuple(counts[number].begun for number in range(3)))
+    plan = replace(plan, counts=tuple(counts[number] for number in range(3)))
     for day in reversed(range(10)):
         write_day(plan, day)
     assert b"".join(plan.day_file(day).read_bytes() for day in range(10)) == out.read_bytes()
+
+
+def test_spark_tasks_write_the_same_bytes(log_file: Path, tmp_path: Path, spark: Any) -> None:
+    out = tmp_path / "spark.json"
+    write_log(out, users=80, days=21, seed=3, spark=spark, progress=False)
+    assert out.read_bytes() == log_file.read_bytes()
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "write_day", _full_disk)
+    with pytest.raises(SettingError, match="No space left on device"):
+        write_log(tmp_path / "log.json", users=5, days=2, seed=1, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _full_disk(plan: Plan, day: int) -> Path:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_the_log_shows_as_many_users_as_asked(rows: list[Row], tmp_path: Path) -> None:
@@ -332,6 +348,15 @@ def _fail(plan: Plan, day: int) -> Path:
 def test_too_little_disk_is_said_with_the_figures(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"needs about [\d,]+\.\d GB of free disk; .* has"):
         write_log(tmp_path / "log.json", users=10**9, days=61, seed=1, progress=False)
+
+
+def test_places_that_cannot_be_written(log_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="it is a folder"):
+        write_log(tmp_path, users=5, days=2, seed=1, progress=False)
+    with pytest.raises(SettingError, match="it is a file"):
+        write_log(log_file, users=5, days=2, seed=1, daily=True, progress=False)
+    with pytest.raises(SettingError, match="Cannot write a log"):
+        write_log(log_file / "log.json", users=5, days=2, seed=1, progress=False)
 
 
 @pytest.mark.parametrize("wrong", [{"users": 0}, {"days": 0}, {"seed": -1}])

@@ -59,7 +59,7 @@ def test_the_truth_belongs_to_the_log(tmp_path: Path) -> None:
 
 
 def test_the_oracle_expects_as_many_to_cancel_as_do(truth: pl.DataFrame) -> None:
-    seen = oracle(truth, as_of_day=10, horizon_days=30, paths=30)
+    seen = oracle(truth, as_of_day=10, horizon_days=20, paths=20)
     expected, cancels = seen["probability"].sum(), seen["cancels"].sum()
     assert seen["user_id"].n_unique() == len(seen)
     assert abs(expected - cancels) < 4 * np.sqrt(expected)

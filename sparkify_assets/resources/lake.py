@@ -24,6 +24,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
@@ -40,7 +41,6 @@ from sparkify_assets.storage import (
 from sparkify_assets.tables import Table
 
 if TYPE_CHECKING:
-    import polars as pl
     from pyspark.sql import DataFrame, SparkSession
 
 T = TypeVar("T")
@@ -248,10 +248,9 @@ class Lake:
     ) -> pl.DataFrame:
         """A Polars frame of the newest version; for tables that fit in memory."""
         names = list(columns or table.names)
+        nothing = pl.DataFrame(schema=table.polars_schema).select(names)
         parts = [read_part(file, names) for file in self.files(dataset, table.name)]
-        schema = pa.schema([table.arrow_schema.field(name) for name in names])
-        rows = pa.concat_tables(parts) if parts else schema.empty_table()
-        return _to_polars(rows)
+        return pl.concat([nothing, *parts])
 
     def regroup(
         self,
@@ -273,12 +272,10 @@ class Lake:
         """
 
         def cut(file: str) -> list[tuple[int, bytes]]:
-            rows = _to_polars(read_part(file, columns)).filter(keep)
+            rows = read_part(file, columns).filter(keep)
             return [(group, _packed(block)) for group, block in _cut(rows, by, groups)]
 
         def join(blocks: Iterable[tuple[int, bytes]]) -> Iterator[T]:
-            import polars as pl
-
             frames = [pl.read_ipc_stream(block) for _, block in blocks]
             if frames:
                 yield function(pl.concat(frames))
@@ -308,7 +305,7 @@ class Lake:
             return []
 
         def task(file: str) -> T:
-            return function(_to_polars(read_part(file, columns)))
+            return function(read_part(file, columns))
 
         with explained(self.uri):
             return spark.sparkContext.parallelize(files, len(files)).map(task).collect()
@@ -316,8 +313,6 @@ class Lake:
 
 def _cut(rows: pl.DataFrame, by: str, groups: int) -> Iterator[tuple[int, pl.DataFrame]]:
     """Blocks of rows; the same text in `by` gets the same group in every task."""
-    import polars as pl
-
     names = rows[by].unique()
     group = pl.Series([zlib.crc32(name.encode()) % groups for name in names], dtype=pl.UInt32)
     keyed = rows.join(pl.DataFrame({by: names, _GROUP: group}), on=by)
@@ -327,21 +322,13 @@ def _cut(rows: pl.DataFrame, by: str, groups: int) -> Iterator[tuple[int, pl.Dat
 
 def _packed(rows: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
-    rows.write_ipc_stream(buffer)
+    rows.write_ipc_stream(buffer, compression="zstd")
     return buffer.getvalue()
 
 
 def as_promised(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
     """A frame's columns as the table's contract has them."""
     return rows.select(table.names).cast(table.polars_schema)
-
-
-def _to_polars(rows: pa.Table) -> pl.DataFrame:
-    import polars as pl
-
-    frame = pl.from_arrow(rows)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
 
 
 def _for_spark(uri: str) -> str:

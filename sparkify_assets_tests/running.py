@@ -1,0 +1,155 @@
+"""Running the pipeline in this process, and reading what it left in the lake."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import duckdb_ext
+import polars as pl
+import pytest
+
+from sparkify_assets.__main__ import main
+from sparkify_assets.definitions import build_defs
+from sparkify_assets.resources.lake import Lake
+from sparkify_assets.tables import TABLES
+
+EVENTS_TO_FEATURES = (
+    "raw_events",
+    "rejected_lines",
+    "cleaned_events",
+    "user_labels",
+    "user_days",
+    "feature_table",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of a run of the job `everything`, or of some of its assets."""
+
+    lake: Lake
+    result: dg.ExecuteInProcessResult
+    said: str
+    """What the terminal showed."""
+
+    @property
+    def success(self) -> bool:
+        return self.result.success
+
+    @property
+    def materialized(self) -> dict[str, dict[str, object]]:
+        """The metadata of every materialized asset."""
+        return {
+            event.asset_key.to_user_string(): {
+                name: value.value
+                for name, value in event.step_materialization_data.materialization.metadata.items()
+            }
+            for event in self.result.get_asset_materialization_events()
+            if event.asset_key
+        }
+
+    @property
+    def checks(self) -> dict[str, bool]:
+        return {
+            f"{check.asset_key.to_user_string()}:{check.check_name}": check.passed
+            for check in self.result.get_asset_check_evaluations()
+        }
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a person at the terminal got."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines that tell of the run, without the one that says what is about to be run."""
+        return [line for line in self.err.splitlines() if not line.startswith("Materializing")]
+
+
+def run(lake: Lake, source: Path | None, *assets: str) -> Run:
+    """Materialize these assets of mini, or all of them, with their checks."""
+    with _settings(lake, source), _terminal() as (_, err):
+        result = (
+            build_defs()
+            .resolve_job_def("everything")
+            .execute_in_process(
+                instance=dg.DagsterInstance.ephemeral(),
+                partition_key="mini",
+                asset_selection=[dg.AssetKey(name) for name in assets] or None,
+                raise_on_error=False,
+            )
+        )
+    return Run(lake, result, err.getvalue())
+
+
+def command(lake: Lake, source: Path | None, partition: str = "mini") -> Said:
+    """`python -m sparkify_assets --partition ...`."""
+    with _settings(lake, source), _terminal() as (out, err):
+        code = main(["--partition", partition])
+    return Said(code, out.getvalue(), err.getvalue())
+
+
+def environment(lake: Lake, source: Path | None) -> dict[str, str]:
+    """The environment of a process of its own."""
+    unset = ("SPARKIFY_MINI_SOURCE", "DAGSTER_HOME")
+    kept = {name: value for name, value in os.environ.items() if name not in unset}
+    named = {"SPARKIFY_MINI_SOURCE": str(source)} if source else {}
+    return kept | named | {"SPARKIFY_LAKE": lake.root}
+
+
+@contextlib.contextmanager
+def _settings(lake: Lake, source: Path | None) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DAGSTER_HOME", raising=False)
+        patch.delenv("SPARKIFY_MINI_SOURCE", raising=False)
+        for name, value in environment(lake, source).items():
+            patch.setenv(name, value)
+        yield
+
+
+@contextlib.contextmanager
+def _terminal() -> Iterator[tuple[io.StringIO, io.StringIO]]:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        yield out, err
+
+
+def copy(lake: Lake, folder: Path) -> Lake:
+    """The same tables in another lake, without the simulated log."""
+    shutil.copytree(Path(lake.root, "mini"), folder / "mini")
+    return Lake(str(folder))
+
+
+def tables(lake: Lake, *names: str) -> dict[str, pl.DataFrame]:
+    """Tables with their rows in order, to be compared."""
+    found = {name: lake.read_polars("mini", TABLES[name]) for name in names or TABLES}
+    return {
+        name: table.sort(TABLES[name].key or _sortable(table)) for name, table in found.items()
+    }
+
+
+def _sortable(table: pl.DataFrame) -> list[str]:
+    return [name for name, kind in table.schema.items() if not kind.is_nested()]
+
+
+def versions(lake: Lake) -> dict[str, int]:
+    return {name: lake.version("mini", name).number for name in TABLES}
+
+
+def read_with_duckdb(folder: str) -> pl.DataFrame:
+    extensions = Path(next(iter(duckdb_ext.__path__))) / "extensions"
+    connection = duckdb.connect(config={"extension_directory": str(extensions)})
+    connection.execute("load delta; set timezone = 'UTC'")
+    return connection.execute("select * from delta_scan(?)", [folder]).pl()

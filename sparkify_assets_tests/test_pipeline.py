@@ -1,0 +1,369 @@
+"""The pipeline as a whole: one run of everything, and what may not change its tables."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import pickle
+import random
+import re
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import zstandard
+from polars.testing import assert_frame_equal
+
+from sparkify_assets.churn import cutoffs, evaluation
+from sparkify_assets.churn.features import FEATURE_NAMES
+from sparkify_assets.resources.lake import Lake
+from sparkify_assets.summary import summary
+from sparkify_assets.tables import EVALUATION_METRICS, TABLES
+from sparkify_assets_tests.running import (
+    EVENTS_TO_FEATURES,
+    Run,
+    Said,
+    command,
+    copy,
+    read_with_duckdb,
+    run,
+    tables,
+    versions,
+)
+
+LOG_START, LOG_END = date(2018, 10, 1), date(2018, 12, 1)
+
+
+@pytest.fixture(scope="module")
+def written(finished: Run) -> dict[str, pl.DataFrame]:
+    return tables(finished.lake)
+
+
+# What a run leaves
+
+
+def test_everything_is_materialized_and_every_check_passes(finished: Run) -> None:
+    assert finished.success
+    assert set(finished.materialized) == {*TABLES, "churn_report"}
+    assert set(finished.checks) == {f"{name}:contract" for name in TABLES} | {
+        "raw_events:every_line_is_accounted_for",
+        "rejected_lines:few_lines_are_rejected",
+    }
+    assert all(finished.checks.values())
+
+
+def test_the_terminal_shows_a_line_an_asset(finished: Run) -> None:
+    shown = [line.split()[0] for line in finished.said.splitlines() if re.match(r"  \w", line)]
+    assert sorted(shown) == sorted([*TABLES, "churn_report"])
+    assert "raw_events" in finished.said.splitlines()[0]
+    assert f"{finished.lake.version('mini', 'raw_events').rows:,} rows" in finished.said
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_metadata_and_other_readers_agree_with_the_table(
+    name: str, finished: Run, written: dict[str, pl.DataFrame]
+) -> None:
+    said, folder = finished.materialized[name], finished.lake.folder("mini", name)
+    rows = written[name].height
+    assert (said["table_version"], said["dagster/partition_row_count"]) == (0, rows)
+    assert said["path"] == folder
+    delta, duck = pl.read_delta(folder), read_with_duckdb(folder)
+    assert delta.columns == duck.columns == TABLES[name].names
+    assert delta.height == duck.height == rows
+    assert (rows == 0) == (name == "rejected_lines")
+
+
+def test_every_line_is_an_event_or_rejected(
+    finished: Run, simulated_log: Path, written: dict[str, pl.DataFrame]
+) -> None:
+    lines = simulated_log.read_bytes().count(b"\n")
+    assert finished.lake.version("mini", "raw_events").metadata["lines"] == lines
+    assert written["raw_events"].height + written["rejected_lines"].height == lines
+
+
+def test_tables_add_up(written: dict[str, pl.DataFrame]) -> None:
+    raw, events, labels = (
+        written[name] for name in ("raw_events", "cleaned_events", "user_labels")
+    )
+    known = raw.filter(pl.col("auth").is_in(["Logged In", "Cancelled"]))
+    assert events.height == labels["events"].sum() == known.unique().height
+    assert labels["user_id"].to_list() == sorted(set(known["user_id"]))
+    cancelled = raw.filter(page="Cancellation Confirmation")["user_id"]
+    assert sorted(cancelled) == labels.filter("churned")["user_id"].to_list()
+    assert len(cancelled) == 17
+    outcome = events.filter(pl.col("page").is_in(["Cancel", "Cancellation Confirmation"]))
+    assert written["user_days"]["events"].sum() == events.height - outcome.height
+
+
+def test_no_names_beyond_raw_events(written: dict[str, pl.DataFrame]) -> None:
+    for name, table in written.items():
+        assert ("first_name" in table.columns) == (name == "raw_events"), name
+        assert ("last_name" in table.columns) == (name == "raw_events"), name
+
+
+def test_both_protocols_are_measured(written: dict[str, pl.DataFrame]) -> None:
+    measured = written["evaluation_metrics"]
+    assert measured.columns == EVALUATION_METRICS.names
+    assert set(measured.select("protocol", "estimate").unique().rows()) == {
+        ("forecast", "grouped"),
+        ("forecast", "temporal"),
+        ("whole_log", "grouped"),
+    }
+    shown = measured.filter(
+        pl.col("model") == evaluation.CHOSEN, pl.col("metric").is_in(["pr_auc", "roc_auc"])
+    )
+    assert shown.height == 6
+    assert shown.filter(~pl.col("value").is_between("ci_low", "ci_high")).is_empty()
+    assert shown["value"].is_between(0, 1).all()
+
+
+def test_scores_of_every_living_user(written: dict[str, pl.DataFrame]) -> None:
+    scores, labels = written["churn_scores"], written["user_labels"]
+    living = labels.filter(~pl.col("churned"))["user_id"].to_list()
+    assert scores["user_id"].to_list() == living
+    assert set(scores["as_of"]) == {LOG_END}
+    assert scores["probability"].is_between(0, 1).all()
+    assert set(scores["risk_decile"]) == set(range(1, 11))
+    by_risk = scores.sort("probability")
+    assert by_risk["risk_decile"].is_sorted()
+    level = labels.filter(~pl.col("churned")).select("user_id", last="level")
+    assert scores.join(level, on="user_id").filter(pl.col("level") != pl.col("last")).is_empty()
+
+
+def test_reasons_come_first_to_last_and_none_twice(written: dict[str, pl.DataFrame]) -> None:
+    for reasons in written["churn_scores"].select("^reason_.*$").rows():
+        given = [reason for reason in reasons if reason is not None]
+        assert list(reasons) == given + [None] * (3 - len(given))
+        assert len(set(given)) == len(given)
+        assert all(re.fullmatch(r".+: .+ \(typical .+\)", reason) for reason in given)
+    assert written["churn_scores"]["reason_1"].null_count() < written["churn_scores"].height
+
+
+def test_the_stored_model_predicts_what_was_scored(written: dict[str, pl.DataFrame]) -> None:
+    stored = written["trained_model"]
+    assert stored["chosen"].sum() == 1
+    for artifact in stored["artifact"]:
+        with pytest.raises(pickle.UnpicklingError):
+            pickle.loads(artifact)
+    model = evaluation.chosen_model(stored.to_pandas())
+    assert list(model.features) == FEATURE_NAMES
+    at_end = cutoffs.forecast_at(written["feature_table"], LOG_END).sort("user_id")
+    expected = written["churn_scores"]["probability"].to_list()
+    assert model.predict(at_end).tolist() == pytest.approx(expected, abs=1e-9)
+
+
+def test_every_feature_has_a_rank(written: dict[str, pl.DataFrame]) -> None:
+    factors = written["churn_factors"].sort("rank")
+    assert sorted(factors["feature"]) == sorted(FEATURE_NAMES)
+    assert factors["rank"].to_list() == list(range(1, len(FEATURE_NAMES) + 1))
+    assert factors["mean_abs_contribution"].is_sorted(descending=True)
+
+
+def test_the_report_is_where_it_is_said_to_be(finished: Run) -> None:
+    path = Path(finished.materialized["churn_report"]["path"])
+    assert path == Path(finished.lake.root, "mini", "churn_report", "churn_report.html")
+    assert "Simulated data." in path.read_text()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_each_constraint_is_noticed_where_it_is_broken(
+    name: str, written: dict[str, pl.DataFrame]
+) -> None:
+    table = TABLES[name]
+    rows = pl.DataFrame([{}] * 3, schema=table.polars_schema) if name == "rejected_lines" else None
+    rows = written[name].head(3) if rows is None else rows.with_columns(byte_offset=1)
+    for column in table.columns:
+        bad: dict[str, Any] = {
+            "is given": None,
+            "is one of": "no such word",
+            "is at least": column.minimum is not None and column.minimum - 1,
+            "is at most": column.maximum is not None and column.maximum + 1,
+        }
+        for words in column.constraints:
+            (value,) = (bad[kind] for kind in bad if words.startswith(f"{column.name} {kind}"))
+            planted = pl.lit(value, dtype=table.polars_schema[column.name])
+            broken = rows.with_columns(
+                pl.when(pl.int_range(pl.len()) == 1).then(planted).otherwise(column.name)
+                if False
+                else planted.alias(column.name)
+            )
+            assert table.count_broken(broken)[words] == 3, words
+
+
+# A second run
+
+
+@pytest.fixture(scope="module")
+def again(
+    finished: Run, simulated_log: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Lake, Said]:
+    """The command over the same log, now given by the variable, into a lake that holds tables."""
+    lake = copy(finished.lake, tmp_path_factory.mktemp("again"))
+    return lake, command(lake, simulated_log)
+
+
+def test_a_second_run_makes_one_more_version_of_every_table(again: tuple[Lake, Said]) -> None:
+    lake, said = again
+    assert said.code == 0
+    assert versions(lake) == dict.fromkeys(TABLES, 1)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_second_run_gives_the_same_rows(
+    name: str, again: tuple[Lake, Said], written: dict[str, pl.DataFrame]
+) -> None:
+    volatile = ["artifact", "sha256", "feature_table_version"] if name == "trained_model" else []
+    assert_frame_equal(
+        tables(again[0], name)[name].drop(volatile), written[name].drop(volatile), check_exact=True
+    )
+
+
+def test_a_run_says_at_the_end_what_came_out(again: tuple[Lake, Said], simulated_log: Path) -> None:
+    lake, said = again
+    interval = r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]"
+    for estimate in ("grouped", "temporal"):
+        assert re.search(rf"{estimate} +PR AUC {interval} .*ROC AUC {interval}", said.out)
+    assert "LEAKS" in said.out
+    assert re.search(rf"weighted F1 {interval} +seed 0\.80", said.out)
+    assert re.findall(r"^  (\d)\. \S.*: .* churn", said.out, re.MULTILINE) == list("12345")
+    assert f"log             {simulated_log}" in said.out
+    assert f"lake            {lake.root}" in said.out
+    report = re.search(r"report +(.*)", said.out)
+    assert report
+    assert Path(report[1]).is_file()
+
+
+def test_only_a_simulated_log_is_called_simulated(
+    finished: Run, again: tuple[Lake, Said]
+) -> None:
+    assert "SIMULATED" in summary(finished.lake, "mini")
+    assert "SIMULATED" not in again[1].out
+    page = Path(again[0].root, "mini", "churn_report", "churn_report.html").read_text()
+    assert "Simulated data." not in page
+
+
+# What may not change the tables
+
+
+def test_neither_order_nor_files_matter(
+    finished: Run, simulated_log: Path, written: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
+    lines = simulated_log.read_bytes().splitlines(keepends=True)
+    random.Random(1).shuffle(lines)
+    compress: dict[str, Callable[[bytes], bytes]] = {
+        "a.json": bytes,
+        "b.jsonl": bytes,
+        "c.json.gz": lambda data: gzip.compress(data, 1),
+        "d.json.zst": zstandard.ZstdCompressor().compress,
+        "e.json.bz2": lambda data: bz2.compress(data, 1),
+    }
+    (tmp_path / "log").mkdir()
+    bounds = [0, 10, 40_000, 80_000, 110_000, len(lines)]
+    for (name, pack), low, high in zip(compress.items(), bounds, bounds[1:], strict=False):
+        (tmp_path / "log" / name).write_bytes(pack(b"".join(lines[low:high])))
+    lake = Lake(str(tmp_path / "lake"))
+    assert run(lake, tmp_path / "log", *EVENTS_TO_FEATURES).success
+    for name, table in tables(lake, *EVENTS_TO_FEATURES[2:]).items():
+        assert_frame_equal(table, written[name], check_exact=True)
+
+
+CUTOFF = date(2018, 10, 29)  # one of the weekly ones
+Lines = list[dict[str, Any]]
+
+
+def without(later: Lines) -> Lines:
+    return []
+
+
+def given_to_others(later: Lines) -> Lines:
+    """The same lines, of other users and at other times from the cutoff on."""
+    mix = random.Random(2)
+    times = [line["ts"] for line in later]
+    people = [{name: line.get(name) for name in ("userId", "registration")} for line in later]
+    mix.shuffle(times)
+    mix.shuffle(people)
+    return [
+        line | person | {"ts": ts}
+        for line, person, ts in zip(later, people, times, strict=True)
+    ]
+
+
+def invented(later: Lines) -> Lines:
+    """From the cutoff on everybody pays, moves, hears one song, and cancels; new users come."""
+    changed = {
+        "level": "paid",
+        "location": "Anchorage, AK",
+        "gender": "F",
+        "userAgent": "Opera",
+        "registration": 1538352000000,
+        "artist": "A",
+        "length": 9999.0,
+    }
+    everybody = {line["userId"]: line | changed for line in later if line["userId"]}
+    ends = [line | {"page": "Cancellation Confirmation"} for line in everybody.values()]
+    new = [line | {"userId": f"new {i}"} for i, line in enumerate(everybody.values())]
+    return [line | changed for line in later] + ends + new
+
+
+@pytest.mark.parametrize("future", [without, given_to_others, invented])
+def test_nothing_after_a_cutoff_changes_what_is_known_at_it(
+    future: Callable[[Lines], Lines],
+    simulated_log: Path,
+    written: dict[str, pl.DataFrame],
+    tmp_path: Path,
+) -> None:
+    lines = [json.loads(line) for line in simulated_log.open()]
+    cutoff = datetime.combine(CUTOFF, datetime.min.time(), timezone.utc).timestamp() * 1000
+    earlier = [line for line in lines if line["ts"] < cutoff]
+    later = [line for line in lines if line["ts"] >= cutoff]
+    other = earlier + future(later)
+    log = tmp_path / "log.json"
+    log.write_text("".join(json.dumps(line) + "\n" for line in other))
+    lake = Lake(str(tmp_path / "lake"))
+    assert run(lake, log, *EVENTS_TO_FEATURES).success
+
+    before, after = (
+        table.filter(
+            pl.col("protocol") == cutoffs.FORECAST, pl.col("as_of").is_in([date(2018, 10, 15), CUTOFF])
+        )
+        for table in (written["feature_table"], tables(lake, "feature_table")["feature_table"])
+    )
+    assert before.group_by("as_of").len().height == 2
+    assert_frame_equal(after.drop("label"), before.drop("label"), check_exact=True)
+    # By the cutoff the horizon of the earlier one is over.
+    known = pl.col("as_of") == date(2018, 10, 15)
+    assert_frame_equal(after.filter(known), before.filter(known), check_exact=True)
+
+
+# What stops a run
+
+
+@pytest.fixture
+def lake(finished: Run, tmp_path: Path) -> Iterator[Lake]:
+    yield copy(finished.lake, tmp_path / "lake")
+
+
+def test_a_broken_contract_stops_what_is_built_on_it(
+    lake: Lake, simulated_log: Path, tmp_path: Path
+) -> None:
+    lines = simulated_log.read_text().splitlines()
+    paid = next(i for i, line in enumerate(lines) if '"level":"paid"' in line.replace(" ", ""))
+    lines[paid] = json.dumps(json.loads(lines[paid]) | {"level": "gold"})
+    (tmp_path / "log.json").write_text("\n".join(lines))
+    found = run(lake, tmp_path / "log.json")
+    assert not found.success
+    assert set(found.materialized) == {"raw_events", "rejected_lines", "cleaned_events"}
+    assert [name for name, passed in found.checks.items() if not passed] == [
+        "cleaned_events:contract"
+    ]
+    assert (
+        "CHECK FAILED cleaned_events.contract: expected that level is one of free, paid, "
+        "but 1 rows break it"
+    ) in found.said
+    assert versions(lake) == {
+        name: 1 if name in found.materialized else 0 for name in TABLES
+    }
