@@ -50,6 +50,8 @@ class _Lines(logging.Formatter):
 
     def _failed(self, event: Any) -> str:
         data = event.event_specific_data
+        if data.error and data.error.cls_name == "DagsterAssetCheckFailedError":
+            return ""  # the check's own line says more
         said = data.user_failure_data.description if data.user_failure_data else None
         return f"  FAILED {_spoken(event.step_key)}: {said or _cause(data.error)}"
 

@@ -112,8 +112,9 @@ def explained(place: str) -> Iterator[None]:
         where = printable(place)
         if number in (errno.ENOSPC, errno.EDQUOT) or any(words in text for words in _FULL):
             raise LakeError(
-                f"The disk of {where} is full{_free(place)}. Nothing was committed: every table "
-                f"is as it was. Make room, or set {LAKE_VARIABLE} to another place, and run again."
+                f"The disk of {where} is full{_free(place)}. Nothing of this step was committed: "
+                f"what was there before is as it was. Make room, or set {LAKE_VARIABLE} to another "
+                f"place, and run again."
             ) from error
         closed = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR)
         if number in closed or any(words in text for words in _CLOSED):

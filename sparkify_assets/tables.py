@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from sparkify_assets.churn.cutoffs import FORECAST, WHOLE_LOG
-from sparkify_assets.churn.days import DAY_PARTS, PAGES
+from sparkify_assets.churn.days import DAY_PARTS, PAGES, PAID_PAGES
 from sparkify_assets.churn.features import FEATURES
 from sparkify_assets.churn.metrics import THRESHOLDS
 from sparkify_assets.storage import PartFile
@@ -264,6 +264,7 @@ USER_DAYS = Table(
         [_count_column(column, f"Events on {page}") for column, page in PAGES.items()],
         _count_column("other_pages", "Events on any other page"),
         _count_column("paid_events", "Events on the paid level"),
+        [_count_column(c, f"Events on {page}, paid level") for c, page in PAID_PAGES.items()],
         [
             _count_column(part, f"Events from {first} to {last} h UTC")
             for part, (first, last) in DAY_PARTS.items()

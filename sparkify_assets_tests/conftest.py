@@ -38,7 +38,7 @@ def real_rows() -> Path:
 
 @pytest.fixture(scope="session")
 def finished(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of everything over a log that the pipeline simulated: 80 users, 17 of them churned.
+    """A run of everything over a log that the pipeline simulated: 100 users, over 20 churned.
 
     Its lake is for reading; a test that writes works on a copy of it.
     """
@@ -47,7 +47,7 @@ def finished(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> R
     from sparkify_assets_tests.running import run
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(DATASETS, "mini", replace(DATASETS["mini"], users=80))
+        patch.setitem(DATASETS, "mini", replace(DATASETS["mini"], users=100, seed=1))
         return run(Lake(str(tmp_path_factory.mktemp("finished") / "lake")), None)
 
 

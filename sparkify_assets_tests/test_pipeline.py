@@ -8,7 +8,7 @@ import json
 import pickle
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 import zstandard
 from polars.testing import assert_frame_equal
 
+from sparkify_assets.checks import contracts
 from sparkify_assets.churn import cutoffs, evaluation
 from sparkify_assets.churn.features import FEATURE_NAMES
 from sparkify_assets.resources.lake import Lake
@@ -31,6 +32,7 @@ from sparkify_assets_tests.running import (
     copy,
     read_with_duckdb,
     run,
+    run_checks,
     tables,
     versions,
 )
@@ -94,9 +96,18 @@ def test_tables_add_up(written: dict[str, pl.DataFrame]) -> None:
     assert labels["user_id"].to_list() == sorted(set(known["user_id"]))
     cancelled = raw.filter(page="Cancellation Confirmation")["user_id"]
     assert sorted(cancelled) == labels.filter("churned")["user_id"].to_list()
-    assert len(cancelled) == 17
     outcome = events.filter(pl.col("page").is_in(["Cancel", "Cancellation Confirmation"]))
     assert written["user_days"]["events"].sum() == events.height - outcome.height
+
+
+def test_a_users_clean_events_stand_together_in_time_order_in_one_file(finished: Run) -> None:
+    files = [pl.read_parquet(file) for file in finished.lake.files("mini", "cleaned_events")]
+    assert len(files) > 1
+    order = ["user_id", "event_time", "item_in_session"]
+    for rows in files:
+        assert_frame_equal(rows, rows.sort(order, maintain_order=True))
+    users = [user for rows in files for user in rows["user_id"].unique()]
+    assert len(users) == len(set(users))
 
 
 def test_no_names_beyond_raw_events(written: dict[str, pl.DataFrame]) -> None:
@@ -204,7 +215,11 @@ def test_a_run_says_at_the_end_what_came_out(again: tuple[Lake, Said], simulated
         assert re.search(rf"{estimate} +PR AUC {interval} .*ROC AUC {interval}", said.out)
     assert "LEAKS" in said.out
     assert re.search(rf"weighted F1 {interval} +seed 0\.80", said.out)
-    assert re.findall(r"^  (\d)\. \S.*: .* churn", said.out, re.MULTILINE) == list("12345")
+    strongest = tables(lake, "churn_factors")["churn_factors"].sort("rank").head(5)
+    assert re.findall(r"^  (\d)\. (.+): (.+)$", said.out, re.MULTILINE) == [
+        (str(rank), *words)
+        for rank, *words in strongest.select("rank", "meaning", "direction_words").rows()
+    ]
     assert f"log             {simulated_log}" in said.out
     assert f"lake            {lake.root}" in said.out
     report = re.search(r"report +(.*)", said.out)
@@ -212,9 +227,7 @@ def test_a_run_says_at_the_end_what_came_out(again: tuple[Lake, Said], simulated
     assert Path(report[1]).is_file()
 
 
-def test_only_a_simulated_log_is_called_simulated(
-    finished: Run, again: tuple[Lake, Said]
-) -> None:
+def test_only_a_simulated_log_is_called_simulated(finished: Run, again: tuple[Lake, Said]) -> None:
     assert "SIMULATED" in summary(finished.lake, "mini")
     assert "SIMULATED" not in again[1].out
     page = Path(again[0].root, "mini", "churn_report", "churn_report.html").read_text()
@@ -237,9 +250,10 @@ def test_neither_order_nor_files_matter(
         "e.json.bz2": lambda data: bz2.compress(data, 1),
     }
     (tmp_path / "log").mkdir()
-    bounds = [0, 10, 40_000, 80_000, 110_000, len(lines)]
-    for (name, pack), low, high in zip(compress.items(), bounds, bounds[1:], strict=False):
-        (tmp_path / "log" / name).write_bytes(pack(b"".join(lines[low:high])))
+    share = -(-len(lines) // len(compress))
+    for number, (name, pack) in enumerate(compress.items()):
+        its_lines = lines[number * share : (number + 1) * share]
+        (tmp_path / "log" / name).write_bytes(pack(b"".join(its_lines)))
     lake = Lake(str(tmp_path / "lake"))
     assert run(lake, tmp_path / "log", *EVENTS_TO_FEATURES).success
     for name, table in tables(lake, *EVENTS_TO_FEATURES[2:]).items():
@@ -262,8 +276,7 @@ def given_to_others(later: Lines) -> Lines:
     mix.shuffle(times)
     mix.shuffle(people)
     return [
-        line | person | {"ts": ts}
-        for line, person, ts in zip(later, people, times, strict=True)
+        line | person | {"ts": ts} for line, person, ts in zip(later, people, times, strict=True)
     ]
 
 
@@ -303,7 +316,8 @@ def test_nothing_after_a_cutoff_changes_what_is_known_at_it(
 
     before, after = (
         table.filter(
-            pl.col("protocol") == cutoffs.FORECAST, pl.col("as_of").is_in([date(2018, 10, 15), CUTOFF])
+            pl.col("protocol") == cutoffs.FORECAST,
+            pl.col("as_of").is_in([date(2018, 10, 15), CUTOFF]),
         )
         for table in (written["feature_table"], tables(lake, "feature_table")["feature_table"])
     )
@@ -318,8 +332,8 @@ def test_nothing_after_a_cutoff_changes_what_is_known_at_it(
 
 
 @pytest.fixture
-def lake(finished: Run, tmp_path: Path) -> Iterator[Lake]:
-    yield copy(finished.lake, tmp_path / "lake")
+def lake(finished: Run, tmp_path: Path) -> Lake:
+    return copy(finished.lake, tmp_path / "lake")
 
 
 def test_a_broken_contract_stops_what_is_built_on_it(
@@ -339,6 +353,33 @@ def test_a_broken_contract_stops_what_is_built_on_it(
         "CHECK FAILED cleaned_events.contract: expected that level is one of free, paid, "
         "but 1 rows break it"
     ) in found.said
-    assert versions(lake) == {
-        name: 1 if name in found.materialized else 0 for name in TABLES
+    assert versions(lake) == {name: 1 if name in found.materialized else 0 for name in TABLES}
+
+
+@pytest.mark.parametrize("read_here_bytes", [0, contracts._READ_HERE_BYTES])
+def test_checks_find_repeated_keys_and_lines_of_two_readings(
+    read_here_bytes: int,
+    lake: Lake,
+    written: dict[str, pl.DataFrame],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Large tables are read by Spark, small ones are not; the findings are the same."""
+    monkeypatch.setattr(contracts, "_READ_HERE_BYTES", read_here_bytes)
+    doubled = {name: table for name, table in TABLES.items() if table.key and written[name].height}
+    for name, table in doubled.items():
+        lake.write_polars("mini", table, pl.concat([written[name]] * 2))
+    said = lake.version("mini", "raw_events").metadata | {"ingest_id": "another"}
+    lake.write_polars("mini", TABLES["raw_events"], written["raw_events"], said)
+    checks = run_checks(lake)
+    assert {name for name, check in checks.items() if not check.passed} == {
+        *(f"{name}:contract" for name in doubled),
+        "raw_events:every_line_is_accounted_for",
     }
+    for name, table in doubled.items():
+        assert checks[f"{name}:contract"].description == (
+            f"expected that {', '.join(table.key)} is unique, "
+            f"but {written[name].height:,} rows break it"
+        )
+    two = checks["raw_events:every_line_is_accounted_for"].description
+    assert two
+    assert two.endswith("0 rejected lines, which are of two different readings of the log.")

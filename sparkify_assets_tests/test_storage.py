@@ -42,7 +42,7 @@ def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
 
 
 def test_what_spark_says_of_a_full_disk_is_understood(tmp_path: Path) -> None:
-    with pytest.raises(LakeError, match="every table is as it was"), explained(str(tmp_path)):
+    with pytest.raises(LakeError, match="before is as it was"), explained(str(tmp_path)):
         raise RuntimeError("java.io.IOException: No space left on device")
 
 

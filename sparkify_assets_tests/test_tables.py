@@ -23,7 +23,7 @@ def breaking(column: Column) -> dict[str, Any]:
 @pytest.mark.parametrize("name", TABLES)
 def test_each_constraint_is_noticed_where_it_is_broken(name: str) -> None:
     table = TABLES[name]
-    anything = pl.DataFrame(dict.fromkeys(table.names, [None]), schema=table.polars_schema)
+    anything = pl.DataFrame({name: [None] for name in table.names}, schema=table.polars_schema)
     assert table.constraints
     for column in table.columns:
         for words in column.constraints:

@@ -30,6 +30,14 @@ def described(name: str, *, group: str, kinds: set[str], owner: str) -> dict[str
     }
 
 
+def described_outs(*names: str, group: str, kinds: set[str], owner: str) -> dict[str, dg.AssetOut]:
+    """The `outs` of a `dg.multi_asset` that makes these tables in one go."""
+    return {
+        name: dg.AssetOut(**described(name, group=group, kinds=kinds, owner=owner))
+        for name in names
+    }
+
+
 def column_schema(table: Table) -> dg.TableSchema:
     """A contract's columns, as Dagster's UI shows them."""
     return dg.TableSchema(

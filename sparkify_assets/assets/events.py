@@ -6,7 +6,13 @@ import dagster as dg
 import polars as pl
 from dagster_pyspark import LazyPySparkResource
 
-from sparkify_assets.assets.declaring import DATA_ENGINEERING, SPARK_POOL, described, explained
+from sparkify_assets.assets.declaring import (
+    DATA_ENGINEERING,
+    SPARK_POOL,
+    described,
+    described_outs,
+    explained,
+)
 from sparkify_assets.datasets import PARTITIONS, SourceConfig, dataset
 from sparkify_assets.events import clean, log
 from sparkify_assets.events import ingest as ingesting
@@ -16,18 +22,20 @@ from sparkify_assets.storage import PartFile, write_part
 from sparkify_assets.tables import CLEANED_EVENTS, Rows
 
 _GROUP = "events"
-_BYTES_A_GROUP = 32 * 2**20
+# Compressed; a task holds about fifty times as much while it cleans a group.
+_BYTES_A_GROUP = 16 * 2**20
 _USERS_IN_PROCESS = 1_000
 
 
 @dg.multi_asset(
     name="ingest",
-    outs={
-        name: dg.AssetOut(
-            **described(name, group=_GROUP, kinds={"spark", "polars"}, owner=DATA_ENGINEERING)
-        )
-        for name in ("raw_events", "rejected_lines")
-    },
+    outs=described_outs(
+        "raw_events",
+        "rejected_lines",
+        group=_GROUP,
+        kinds={"spark", "polars"},
+        owner=DATA_ENGINEERING,
+    ),
     partitions_def=PARTITIONS,
     pool=SPARK_POOL,
 )
@@ -103,4 +111,5 @@ def cleaned_events(
         by="user_id",
         groups=max(spark.sparkContext.defaultParallelism, -(-raw_events.size // _BYTES_A_GROUP)),
     )
+    clean.check_known(sum(part.rows for part in parts), raw_events.rows)
     return Rows(parts, {"raw_events": raw_events.number})

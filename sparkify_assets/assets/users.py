@@ -6,7 +6,13 @@ import dagster as dg
 import polars as pl
 from dagster_pyspark import LazyPySparkResource
 
-from sparkify_assets.assets.declaring import DATA_ENGINEERING, SPARK_POOL, described, explained
+from sparkify_assets.assets.declaring import (
+    DATA_ENGINEERING,
+    SPARK_POOL,
+    described,
+    described_outs,
+    explained,
+)
 from sparkify_assets.churn import cutoffs, days, features, labels
 from sparkify_assets.datasets import PARTITIONS, ForecastConfig
 from sparkify_assets.resources.io_manager import LakeResource
@@ -19,12 +25,9 @@ _GROUP = "users"
 
 @dg.multi_asset(
     name="users_and_days",
-    outs={
-        name: dg.AssetOut(
-            **described(name, group=_GROUP, kinds={"spark", "polars"}, owner=DATA_ENGINEERING)
-        )
-        for name in ("user_labels", "user_days")
-    },
+    outs=described_outs(
+        "user_labels", "user_days", group=_GROUP, kinds={"spark", "polars"}, owner=DATA_ENGINEERING
+    ),
     partitions_def=PARTITIONS,
     pool=SPARK_POOL,
 )

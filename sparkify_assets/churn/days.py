@@ -33,6 +33,9 @@ PAGES = {
     "submit_downgrade": "Submit Downgrade",
 }
 
+# Column -> page, counted on the paid level alone: adverts are rare there, and mean something else.
+PAID_PAGES = {"paid_songs": "NextSong", "paid_adverts": "Roll Advert"}
+
 # Column -> first hour (UTC) and the hour after the last.
 DAY_PARTS = {
     "night": (0, 6),
@@ -79,6 +82,7 @@ def in_order(events: pl.DataFrame) -> pl.DataFrame:
 def user_days(events: pl.DataFrame) -> pl.DataFrame:
     """A row a user and UTC day, of whole users' `in_order` events; sorted by user and day."""
     page, since = pl.col("page"), pl.col("seconds_since_last")
+    paid = pl.col("level") == "paid"
     hour = pl.col("event_time").dt.hour()
     starts = pl.col("new_session")
     kept = events.filter(~page.is_in(OUTCOME_PAGES) & (pl.col("auth") != "Cancelled"))
@@ -95,7 +99,8 @@ def user_days(events: pl.DataFrame) -> pl.DataFrame:
             _count(starts & since.is_not_null()).alias("gaps"),
             *(_count(page == name).alias(column) for column, name in PAGES.items()),
             _count(~page.is_in(["NextSong", *PAGES.values()])).alias("other_pages"),
-            _count(pl.col("level") == "paid").alias("paid_events"),
+            _count(paid).alias("paid_events"),
+            *(_count(paid & (page == name)).alias(c) for c, name in PAID_PAGES.items()),
             *(_count((hour >= a) & (hour < b)).alias(name) for name, (a, b) in DAY_PARTS.items()),
             pl.col("event_time").min().alias("first_event_at"),
             pl.col("event_time").max().alias("last_event_at"),

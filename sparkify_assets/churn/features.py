@@ -10,6 +10,7 @@ Rates of users with little history are shrunk towards the population's rate befo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -44,9 +45,22 @@ RECENT_PAGES = (
 OS_FAMILIES = {"windows": "Windows", "mac": "Mac OS X", "linux": "Linux", "ios": "iOS"}
 BROWSERS = {"chrome": "Chrome", "firefox": "Firefox", "safari": "Safari", "ie": "IE"}
 
+# Column -> the songs among which it is counted by level, and words. Adverts are many times rarer on
+# the paid level, and nobody else downgrades: over all songs, such a rate tells the level again.
+BY_LEVEL = {
+    "free_adverts": ("free_songs", "adverts per 100 songs on the free level"),
+    "paid_adverts": ("paid_songs", "adverts per 100 songs on the paid level"),
+    "downgrade": ("paid_songs", "downgrade per 100 songs on the paid level"),
+}
+# Where few users are so, how likely is this one to be among those who meet it this many times as
+# often as usual?
+MUCH = 2.0
+MUCH_SHARE = 0.1
+
 # How much of the population's behaviour is mixed into a user's: as if that many more songs,
-# sessions or days had been seen.
-SONG_STRENGTH = 50.0
+# sessions or days had been seen. For songs about mean over variance of the users' true rates of
+# thumbs and adverts, by the method of moments on a simulated log.
+SONG_STRENGTH = 300.0
 SESSION_STRENGTH = 3.0
 DAY_STRENGTH = 7.0
 
@@ -165,6 +179,43 @@ def _pages() -> Iterator[Feature]:
         )
 
 
+def _by_level() -> Iterator[Feature]:
+    for column, (songs, words) in BY_LEVEL.items():
+        rate = _shrunk(
+            _total(column), _total(songs), _population(f"{column}_per_{songs}"), SONG_STRENGTH
+        )
+        name = f"{column}_per_100_{songs}"
+        yield Feature(name, "pages", words, "per 100 songs", 100 * rate)
+
+
+def _much() -> Iterator[Feature]:
+    """How sure it is that a user is one of the few with twice the usual of something.
+
+    Bayes' rule for two Poisson rates, the usual one and MUCH times that. Other than a rate, it
+    says little of users with few songs and does not grow any more once it is sure.
+    """
+    adverts = ("free_adverts", "paid_adverts")
+    for name, counts, usual in (
+        ("adverts", adverts, [(c, BY_LEVEL[c][0]) for c in adverts]),
+        ("thumbs_down", ("thumbs_down",), [("thumbs_down", "song")]),
+        ("thumbs_up", ("thumbs_up",), [("thumbs_up", "song")]),
+    ):
+        seen = pl.sum_horizontal(_total(count) for count in counts)
+        expected = pl.sum_horizontal(
+            _total("songs" if per == "song" else per) * _population(f"{count}_per_{per}")
+            for count, per in usual
+        )
+        odds = seen * math.log(MUCH) - (MUCH - 1) * expected
+        prior = math.log(MUCH_SHARE / (1 - MUCH_SHARE))
+        yield Feature(
+            f"many_{name}",
+            "pages",
+            f"chance to be one of the few with twice the usual {_spoken(name)}",
+            "probability",
+            1 / (1 + (-(odds + prior)).exp()),
+        )
+
+
 def _sessions() -> Iterator[Feature]:
     session_rate = _shrunk(
         _total("sessions"),
@@ -181,6 +232,13 @@ def _sessions() -> Iterator[Feature]:
     quiet = pl.col("seconds_since_last_event")
     yield Feature(
         "sessions_per_day", "sessions", "sessions per day, steadied", "sessions/day", session_rate
+    )
+    yield Feature(
+        "sessions_so_far",
+        "sessions",
+        "sessions in which the user could have left and did not",
+        "sessions",
+        _total("sessions").cast(pl.Float64),
     )
     yield Feature("gap_days", "sessions", "mean gap between sessions", "days", gap / 86_400)
     yield Feature(
@@ -332,6 +390,8 @@ FEATURES: tuple[Feature, ...] = (
     *_activity(),
     *_trends(),
     *_pages(),
+    *_by_level(),
+    *_much(),
     *_sessions(),
     *_level(),
     *_variety(),
@@ -341,11 +401,37 @@ FEATURES: tuple[Feature, ...] = (
 )
 FEATURE_NAMES = [feature.name for feature in FEATURES]
 
+# What models learn from, chosen beforehand: a subscription ends in a session, so how many sessions
+# are ahead (rate, recency) and what is likely to happen in one (level, adverts, thumbs, visits to
+# Settings and Downgrade) says most. With few churned users each further feature costs more in
+# noise than it tells; the others are kept for reading and for drift.
+CORE = (
+    "sessions_per_day",
+    "sessions_so_far",
+    "exposure_days",
+    "days_since_last_event",
+    "events_per_session",
+    "is_paid",
+    "many_adverts",
+    "many_thumbs_down",
+    "many_thumbs_up",
+    "free_adverts_per_100_free_songs",
+    "paid_adverts_per_100_paid_songs",
+    "thumbs_down_per_100_songs",
+    "thumbs_up_per_100_songs",
+    "downgrade_per_100_paid_songs",
+    "settings_per_100_songs",
+)
+
 _SUMMED = (
     *ACTIVITY,
     *PAGES,
     *DAY_PARTS,
     "paid_events",
+    "free_songs",
+    "paid_songs",
+    "free_adverts",
+    "paid_adverts",
     "weekend_events",
     "session_seconds",
     "gap_seconds",
@@ -359,6 +445,8 @@ def _measured(days: pl.DataFrame) -> pl.DataFrame:
     return days.with_columns(
         listening_hours=pl.col("listening_seconds") / 3_600,
         active_days=pl.lit(1, pl.Int64),
+        free_songs=pl.col("songs") - pl.col("paid_songs"),
+        free_adverts=pl.col("roll_advert") - pl.col("paid_adverts"),
         weekend_events=pl.when(pl.col("day").dt.weekday() >= 6).then("events").otherwise(0),
     )
 
@@ -385,7 +473,8 @@ def population_rates(
     totals: the results of `population_totals` for disjoint sets of users. Cutoffs that no day
     precedes are left out.
     """
-    by_day = pl.concat(totals).group_by("day").agg(pl.all().sum()).sort("day")
+    # Sorted, because the last digits of a sum depend on the order of what is added.
+    by_day = pl.concat(totals).group_by("day").agg(pl.all().sort().sum()).sort("day")
     so_far = by_day.with_columns(pl.exclude("day").cum_sum())
     at = pl.DataFrame({"as_of": sorted(set(cutoffs))}, schema={"as_of": pl.Date})
     known = at.join_asof(
@@ -401,6 +490,7 @@ def population_rates(
         "as_of",
         *(rate(column, exposure, "day") for column in ("songs", "sessions")),
         *(rate(page, songs, "song") for page in (*PAGES, "listening_hours")),
+        *(rate(page, pl.col(of), of) for page, (of, _) in BY_LEVEL.items()),
         *(rate(name, sessions, "session") for name in (*PAGES, "songs", "events")),
         rate("session_seconds", sessions, "session"),
         rate("gap_seconds", pl.col("gaps"), "gap"),

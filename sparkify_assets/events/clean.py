@@ -12,6 +12,8 @@ from functools import cache
 
 import polars as pl
 
+from sparkify_assets.errors import NotEnoughDataError
+
 LOGGED_IN = ("Logged In", "Cancelled")
 # What a line of the log says of an event and of a known user, less the user's names.
 RAW_COLUMNS = (
@@ -43,6 +45,15 @@ def is_known() -> pl.Expr:
     to everybody who is logged out.
     """
     return pl.col("auth").is_in(LOGGED_IN) & (pl.col("user_id").fill_null("") != "")
+
+
+def check_known(known: int, events: int) -> None:
+    """Raise NotEnoughDataError where no event of the log is of a known user."""
+    if not known:
+        raise NotEnoughDataError(
+            f"None of the log's {events:,} events is of a known user: expected are events with a "
+            f"userId, and with auth {' or '.join(LOGGED_IN)}."
+        )
 
 
 def clean(raw: pl.DataFrame) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sparkify_assets import __version__
 from sparkify_assets.events.source import LogFile, find_log_files
+from sparkify_assets.storage import explained, open_filesystem
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -43,7 +44,9 @@ def simulated_log(
 
     path = folder / f"{name}-simulated-{__version__}-{users}x{days}-seed{seed}.json"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        with explained(str(folder)):
+            filesystem, place = open_filesystem(str(folder))
+            filesystem.create_dir(place, recursive=True)
         write_log(path, users=users, days=days, seed=seed, spark=spark)
     files = find_log_files(str(path), variable=f"the simulated {name} log", downloads=folder)
     return Log(files, f"simulated: {users:,} users, {days} days, seed {seed}", simulated=True)

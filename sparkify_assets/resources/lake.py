@@ -10,6 +10,7 @@ no version names; readers never see them, and `vacuum` removes them.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -172,9 +173,15 @@ class Lake:
         target = self._inside(dataset, name)
         with explained(self.uri):
             filesystem.create_dir(target.rpartition("/")[0])
-            beside = f"{target}.{uuid.uuid4().hex[:12]}"
-            with filesystem.open_output_stream(beside if self.is_local else target) as stream:
-                stream.write(content)
+            beside = f"{target}.{uuid.uuid4().hex[:12]}" if self.is_local else target
+            try:
+                with filesystem.open_output_stream(beside) as stream:
+                    stream.write(content)
+            except OSError:
+                if self.is_local:
+                    with contextlib.suppress(OSError):
+                        filesystem.delete_file(beside)
+                raise
             if self.is_local:
                 filesystem.move(beside, target)
         return f"{self.uri}/{dataset}/{name}"

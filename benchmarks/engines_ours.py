@@ -1,0 +1,92 @@
+"""Log to feature table with this project: `python -m benchmarks.engines_ours LOG FOLDER [--bare]`.
+
+Belongs here: running the product's own job up to `feature_table`, with its checks, in a fresh
+lake. Does not belong here: any computation of its own.
+
+With `--bare` the same assets' functions are called one after the other and their tables are
+committed, without a Dagster run, its events and its checks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+DATASET = "full"
+TOGETHER = ("raw_events", "rejected_lines")  # made by one function
+ASSETS = (*TOGETHER, "cleaned_events", "user_labels", "user_days", "feature_table")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("log", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--bare", action="store_true")
+    given = parser.parse_args()
+    (given.folder / "dagster").mkdir()
+    os.environ |= {
+        "SPARKIFY_FULL_SOURCE": str(given.log),
+        "SPARKIFY_LAKE": str(given.folder / "lake"),
+        "DAGSTER_HOME": str(given.folder / "dagster"),
+    }
+    return run_bare() if given.bare else run()
+
+
+def run() -> int:
+    """As the UI or `python -m sparkify_assets` would; 0 when all of it succeeded."""
+    import dagster as dg
+
+    from sparkify_assets.definitions import build_defs
+
+    job = build_defs().resolve_job_def("everything")
+    result = job.execute_in_process(
+        instance=dg.DagsterInstance.get(),
+        partition_key=DATASET,
+        asset_selection=[dg.AssetKey(name) for name in ASSETS],
+        raise_on_error=False,
+    )
+    return 0 if result.success else 1
+
+
+def run_bare() -> int:
+    """The same tables; raises what goes wrong."""
+    import dagster as dg
+
+    from sparkify_assets.assets import events, users
+    from sparkify_assets.datasets import ForecastConfig, SourceConfig
+    from sparkify_assets.resources.io_manager import LakeResource
+    from sparkify_assets.resources.lake import Lake, Version, default_root
+    from sparkify_assets.resources.spark import spark_resource
+    from sparkify_assets.tables import TABLES, Rows
+
+    lake = Lake(default_root())
+    shared = {"lake": LakeResource(root=lake.root), "pyspark": spark_resource()}
+
+    def commit(**made: Rows) -> list[Version]:
+        parts = {name: rows.of for name, rows in made.items()}
+        return [lake.commit(DATASET, TABLES[name], parts[name]) for name in made]  # type: ignore[arg-type]
+
+    def context() -> dg.AssetExecutionContext:
+        return dg.build_asset_context(partition_key=DATASET)
+
+    raw, rejected = events.ingest(context(), SourceConfig(), **shared)
+    raw_events, _ = commit(raw_events=raw, rejected_lines=rejected)
+    cleaned = events.cleaned_events(context(), raw_events=raw_events, **shared)
+    (cleaned_events,) = commit(cleaned_events=cleaned)
+    labels, days = users.users_and_days(context(), cleaned_events=cleaned_events, **shared)
+    _, user_days = commit(user_labels=labels, user_days=days)
+    known = users.feature_table(
+        context(),
+        ForecastConfig(),
+        user_labels=lake.read_polars(DATASET, TABLES["user_labels"]),
+        user_days=user_days,
+        **shared,
+    )
+    commit(feature_table=known)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
