@@ -7,11 +7,15 @@ Does not belong here: what the UI shows; Dagster does that from the same events.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from typing import Any
 
 import dagster as dg
+
+
+_ERROR = re.compile(r"[\w.]*(Error|Exception|Failure)\b")
 
 
 class _Lines(logging.Formatter):
@@ -76,9 +80,12 @@ def _count(rows: Any) -> str:
 
 
 def _cause(error: Any) -> str:
+    """What an unforeseen error says, in one line: of a trace through Spark the last one."""
     while error.cause is not None:
         error = error.cause
-    return error.message.strip()
+    lines = [line.strip() for line in error.message.splitlines() if line.strip()]
+    said = [line for line in lines if _ERROR.match(line)] or lines or ["no reason given"]
+    return f"{said[-1]} (the whole trace is in the run's log: make dev)"
 
 
 class _Handler(logging.StreamHandler):
