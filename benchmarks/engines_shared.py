@@ -185,7 +185,7 @@ def sums(sql: Dialect, log: cutoffs.Span) -> str:
     def over(column: str, window: str) -> str:
         length = features.WINDOWS[window]
         only = "" if length is None else f" filter (where age <= {length})"
-        return f"coalesce(sum({column}){only}, 0) as {column}__{window}"
+        return f"cast(coalesce(sum({column}){only}, 0) as double) as {column}__{window}"
 
     def since(column: str) -> str:
         return f"({as_of} - {sql.micros.format(column)}) / 1e6"
@@ -219,7 +219,8 @@ def sums(sql: Dialect, log: cutoffs.Span) -> str:
         ), summed as (
             select protocol, user_id, as_of, label,
                 {", ".join(over(column, window) for column, window in windowed)},
-                sum(new_artists) as distinct_artists, sum(new_songs) as distinct_songs,
+                cast(sum(new_artists) as double) as distinct_artists,
+                cast(sum(new_songs) as double) as distinct_songs,
                 min(day) as first_day, min(first_event_at) as first_event_at,
                 max(last_event_at) as last_event_at, max(level_changed_at) as level_changed_at,
                 {", ".join(f"{sql.last.format(c)} as {c}" for c in ("level", *ATTRIBUTES))}

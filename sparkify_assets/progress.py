@@ -14,7 +14,6 @@ from typing import Any
 
 import dagster as dg
 
-
 _ERROR = re.compile(r"[\w.]*(Error|Exception|Failure)\b")
 
 
