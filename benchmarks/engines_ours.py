@@ -13,6 +13,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 DATASET = "full"
 TOGETHER = ("raw_events", "rejected_lines")  # made by one function
@@ -25,11 +26,13 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--bare", action="store_true")
     given = parser.parse_args()
-    (given.folder / "dagster").mkdir()
+    home = given.folder / "dagster"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     os.environ |= {
         "SPARKIFY_FULL_SOURCE": str(given.log),
         "SPARKIFY_LAKE": str(given.folder / "lake"),
-        "DAGSTER_HOME": str(given.folder / "dagster"),
+        "DAGSTER_HOME": str(home),
     }
     return run_bare() if given.bare else run()
 
@@ -59,24 +62,23 @@ def run_bare() -> int:
     from sparkify_assets.resources.io_manager import LakeResource
     from sparkify_assets.resources.lake import Lake, Version, default_root
     from sparkify_assets.resources.spark import spark_resource
-    from sparkify_assets.tables import TABLES, Rows
+    from sparkify_assets.tables import TABLES
 
     lake = Lake(default_root())
     shared = {"lake": LakeResource(root=lake.root), "pyspark": spark_resource()}
 
-    def commit(**made: Rows) -> list[Version]:
-        parts = {name: rows.of for name, rows in made.items()}
-        return [lake.commit(DATASET, TABLES[name], parts[name]) for name in made]  # type: ignore[arg-type]
+    def commit(**made: Any) -> list[Version]:
+        return [lake.commit(DATASET, TABLES[name], rows.of) for name, rows in made.items()]
 
     def context() -> dg.AssetExecutionContext:
         return dg.build_asset_context(partition_key=DATASET)
 
-    raw, rejected = events.ingest(context(), SourceConfig(), **shared)
-    raw_events, _ = commit(raw_events=raw, rejected_lines=rejected)
+    read: Any = events.ingest(context(), SourceConfig(), **shared)
+    raw_events, _ = commit(raw_events=read[0], rejected_lines=read[1])
     cleaned = events.cleaned_events(context(), raw_events=raw_events, **shared)
     (cleaned_events,) = commit(cleaned_events=cleaned)
-    labels, days = users.users_and_days(context(), cleaned_events=cleaned_events, **shared)
-    _, user_days = commit(user_labels=labels, user_days=days)
+    summed: Any = users.users_and_days(context(), cleaned_events=cleaned_events, **shared)
+    _, user_days = commit(user_labels=summed[0], user_days=summed[1])
     known = users.feature_table(
         context(),
         ForecastConfig(),

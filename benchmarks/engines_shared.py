@@ -80,8 +80,9 @@ def cleaned_columns(sql: Dialect) -> str:
     `e.agent` is the user agent without quote marks.
     """
     return f"""
-        e.user_id, {sql.from_millis.format("e.ts")} as event_time, e.session_id, e.item_in_session, e.page,
-        e.auth, e.method, e.status, e.level, e.location, e.agent as user_agent,
+        e.user_id, {sql.from_millis.format("e.ts")} as event_time,
+        e.session_id, e.item_in_session, e.page, e.auth,
+        e.method, e.status, e.level, e.location, e.agent as user_agent,
         {sql.from_millis.format("e.registration")} as registered_at, e.gender,
         nullif(regexp_extract(e.location, ', ([A-Z]{{2}})', 1), '') as state,
         a.os, a.browser, a.device, b.repaired as artist, c.repaired as song, e.length,

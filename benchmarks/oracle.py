@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path, help="a simulated log (with --truth)")
     parser.add_argument("--truth", type=Path, help="its truth, outside the lake")
     parser.add_argument(
-        "--lake", type=Path, help="keep the tables here; a feature table that is here is used"
+        "--lake", type=Path, help="keep the tables here; user days that are here are used"
     )
     given = parser.parse_args()
     if (given.log is None) != (given.truth is None):
@@ -95,30 +95,27 @@ def main() -> None:
 
 
 def feature_table(lake: Lake, log: Path, horizon_days: int) -> pl.DataFrame:
-    """The pipeline's feature table of a log, through the assets' own job."""
+    """The pipeline's feature table of a log, by its own job."""
     import dagster as dg
 
     from sparkify_assets.datasets import dataset_config
     from sparkify_assets.definitions import build_defs
     from sparkify_assets.resources.spark import spark_resource
 
-    if not lake.exists(DATASET, "feature_table"):
-        place, pyspark = LakeResource(root=lake.root), spark_resource()
-        store = LakeIOManager(storage=place, pyspark=pyspark)
-        defs = build_defs({"lake": place, "pyspark": pyspark, "io_manager": store})
-        config: dict[str, Any] = dataset_config(DATASET)
-        config["ops"]["ingest"]["config"]["source"] = str(log)
-        config["ops"]["feature_table"]["config"]["horizon_days"] = horizon_days
-        with redirect_stdout(sys.stderr):  # what the run says is not a figure
-            defs.resolve_job_def("everything").execute_in_process(
-                instance=dg.DagsterInstance.ephemeral(),
-                partition_key=DATASET,
-                run_config=config,
-                asset_selection=[dg.AssetKey(name) for name in EVENTS_TO_FEATURES],
-            )
-    made_for = lake.version(DATASET, "feature_table").metadata["horizon_days"]
-    if made_for != horizon_days:
-        sys.exit(f"The feature table in {lake.root} is for a horizon of {made_for} days.")
+    place, pyspark = LakeResource(root=lake.root), spark_resource()
+    store = LakeIOManager(storage=place, pyspark=pyspark)
+    defs = build_defs({"lake": place, "pyspark": pyspark, "io_manager": store})
+    config: dict[str, Any] = dataset_config(DATASET)
+    config["ops"]["ingest"]["config"]["source"] = str(log)
+    config["ops"]["feature_table"]["config"]["horizon_days"] = horizon_days
+    assets = EVENTS_TO_FEATURES[-1:] if lake.exists(DATASET, "user_days") else EVENTS_TO_FEATURES
+    with redirect_stdout(sys.stderr):  # what the run says is not a figure
+        defs.resolve_job_def("everything").execute_in_process(
+            instance=dg.DagsterInstance.ephemeral(),
+            partition_key=DATASET,
+            run_config=config,
+            asset_selection=[dg.AssetKey(name) for name in assets],
+        )
     return lake.read_polars(DATASET, FEATURE_TABLE)
 
 
@@ -141,12 +138,11 @@ def forecasts(table: pl.DataFrame, as_of: date, horizon_days: int) -> pd.DataFra
 
 
 def best_feature(learned: pd.DataFrame, names: Sequence[str]) -> str:
-    """The feature that, rising or falling, has the best PR AUC by itself; unknown is typical."""
-    label = learned["label"].to_numpy(dtype=bool)
+    """The feature that, rising or falling, has the best ROC AUC by itself; unknown is typical."""
+    label = learned["label"].to_numpy(dtype=float)
     x = models.as_matrix(learned, names)
-    usual = np.nan_to_num(np.nanmedian(x, axis=0))
-    x = np.where(np.isnan(x), usual, x)
-    worth = [max(metrics.pr_auc(label, way * column) for way in (1, -1)) for column in x.T]
+    x = np.where(np.isnan(x), np.nan_to_num(np.nanmedian(x, axis=0)), x)
+    worth = [abs(expected(column, label)["roc_auc"] - 0.5) for column in x.T]
     return names[int(np.argmax(worth))]
 
 

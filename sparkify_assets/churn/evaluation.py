@@ -5,10 +5,10 @@ running the same procedure inside outer folds to get honest predictions.
 Does not belong here: how a model is fitted (`models.py`) and what predictions are worth
 (`metrics.py`).
 
-The procedure: fit the candidates; choose the one with the best PR AUC over out-of-fold predictions
-by user; choose the threshold with the best F1 of the churned class on those same predictions; fit
-again on all training rows. Evaluation repeats all of it inside each outer fold, so neither the
-choice nor the threshold has seen the rows it is tested on.
+The procedure: fit the candidates; choose the simplest whose PR AUC over out-of-fold predictions by
+user is not clearly worse than the best one's; choose the threshold with the best F1 of the churned
+class on those same predictions; fit again on all training rows. Evaluation repeats all of it inside
+each outer fold, so neither the choice nor the threshold has seen the rows it is tested on.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import numpy as np
 import pandas as pd
 
 from sparkify_assets.churn import metrics, models, splits
+from sparkify_assets.churn.cutoffs import FORECAST
+from sparkify_assets.churn.features import CORE
 from sparkify_assets.churn.models import Model
 from sparkify_assets.errors import NotEnoughDataError, SparkifyError
 
@@ -133,6 +135,7 @@ class _Rows:
     features: tuple[str, ...]
     candidates: tuple[str, ...]
     baselines: Mapping[str, Sequence[str]]
+    core: tuple[str, ...]  # what the candidates learn from
 
     @property
     def label(self) -> np.ndarray:
@@ -148,7 +151,7 @@ class _Rows:
     def fit(self, seed: int) -> dict[str, Model]:
         users = self.frame["user_id"].to_numpy()
         return models.fit_all(
-            self.names, self.x, self.label, self.features, seed, self.baselines, users
+            self.names, self.x, self.label, self.features, seed, self.baselines, users, self.core
         )
 
     def predict(self, fitted: Mapping[str, Model]) -> np.ndarray:
@@ -172,10 +175,11 @@ def train(
 ) -> Trained:
     """Run the procedure on all rows of a feature table (pandas or Polars) that have a label.
 
+    The model is one for the forecast protocol: it learns from CORE where `features` hold it.
     `jobs` fits run side by side (-1: one a core). Raises NotEnoughDataError for fewer than
     MIN_CHURNED_USERS churned users, SparkifyError for features that cannot be used.
     """
-    rows = _labelled(frame, features, candidates, {})
+    rows = _labelled(frame, features, candidates, {}, FORECAST)
     check_enough(rows.frame)
     fitted, choice = _train(rows, folds, seed, jobs)
     return Trained(
@@ -208,7 +212,7 @@ def evaluate(
     each baseline and "chosen", whose `candidate` says which one the training rows chose.
     Errors as in `train`.
     """
-    rows = _labelled(frame, features, candidates, baselines)
+    rows = _labelled(frame, features, candidates, baselines, protocol)
     check_enough(rows.frame)
     found = [
         _grouped(rows, folds, seed + repeat, jobs).assign(estimate="grouped", repeat=repeat)
@@ -241,22 +245,49 @@ def _labelled(
     features: Sequence[str],
     candidates: Sequence[str],
     baselines: Mapping[str, Sequence[str]],
+    protocol: str,
 ) -> _Rows:
-    """Rows whose outcome is known, sorted, so that the order they came in changes nothing."""
+    """Rows whose outcome is known, sorted, so that the order they came in changes nothing.
+
+    In the forecast protocol churned rows are few and candidates learn from CORE; with the whole
+    log in view all features tell something, as they leak.
+    """
+    core = CORE if protocol == FORECAST and set(CORE) <= set(features) else tuple(features)
+    used = {*core, *(name for seen in baselines.values() for name in seen)}
+    features = [name for name in features if name in used]
     if not isinstance(frame, pd.DataFrame):
         frame = frame.to_pandas()
     known = frame[frame["label"].notna()].sort_values(["user_id", "as_of"], kind="stable")
     x = models.as_matrix(known, features)
     keys = known[["user_id", "as_of", "label"]].astype({"label": bool}).reset_index(drop=True)
-    return _Rows(keys, x, tuple(features), tuple(candidates), dict(baselines))
+    return _Rows(keys, x, tuple(features), tuple(candidates), dict(baselines), core)
 
 
-def _choose(rows: _Rows, probability: np.ndarray) -> Choice:
-    """From out-of-fold probabilities (models, rows) of training rows."""
+def _simplest_of_the_best(rows: _Rows, probability: np.ndarray, fold: np.ndarray) -> str:
+    """The first candidate whose PR AUC is within a standard error of the best one's.
+
+    The one-standard-error rule (Breiman and others, Classification and Regression Trees, 3.4.3)
+    on differences within folds: with few churned users the best figure is mostly luck.
+    """
+    names, folds = rows.candidates, np.unique(fold)
+    label = rows.label
+    worth = np.array(
+        [
+            [metrics.pr_auc(label[fold == k], p[fold == k]) for k in folds]
+            for p in probability[: len(names)]
+        ]
+    )
+    behind = worth[worth.mean(axis=1).argmax()] - worth
+    error = behind.std(axis=1, ddof=1) / np.sqrt(len(folds))
+    return names[int(np.argmax(behind.mean(axis=1) <= error))]
+
+
+def _choose(rows: _Rows, probability: np.ndarray, fold: np.ndarray) -> Choice:
+    """From out-of-fold probabilities (models, rows) of training rows, and each row's fold."""
     by_name = dict(zip(rows.names, probability, strict=True))
     pr_auc = {name: metrics.pr_auc(rows.label, p) for name, p in by_name.items()}
     return Choice(
-        chosen=max(rows.candidates, key=lambda name: pr_auc[name]),
+        chosen=_simplest_of_the_best(rows, probability, fold),
         pr_auc=pr_auc,
         thresholds={
             name: {
@@ -311,7 +342,7 @@ def _train(rows: _Rows, folds: int, seed: int, jobs: int) -> tuple[dict[str, Mod
     probability = np.empty((len(rows.names), len(fold)))
     for number, (_, predicted) in enumerate(held_out):
         probability[:, fold == number] = predicted
-    return fitted, _choose(rows, probability)
+    return fitted, _choose(rows, probability, fold)
 
 
 def _grouped(rows: _Rows, folds: int, seed: int, jobs: int) -> pd.DataFrame:
@@ -332,7 +363,7 @@ def _grouped(rows: _Rows, folds: int, seed: int, jobs: int) -> pd.DataFrame:
     parts = []
     for outer in range(folds):
         test = fold == outer
-        choice = _choose(rows.where(~test), probability[outer][:, ~test])
+        choice = _choose(rows.where(~test), probability[outer][:, ~test], fold[~test])
         tested = _predictions(rows.where(test), probability[outer][:, test], choice)
         parts.append(tested.assign(fold=outer))
     return pd.concat(parts, ignore_index=True)

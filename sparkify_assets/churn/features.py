@@ -207,13 +207,12 @@ def _much() -> Iterator[Feature]:
         )
         odds = seen * math.log(MUCH) - (MUCH - 1) * expected
         prior = math.log(MUCH_SHARE / (1 - MUCH_SHARE))
-        yield Feature(
-            f"many_{name}",
-            "pages",
-            f"chance to be one of the few with twice the usual {_spoken(name)}",
-            "probability",
-            1 / (1 + (-(odds + prior)).exp()),
-        )
+        chance = 1 / (1 + (-(odds + prior)).exp())
+        words = f"chance to be one of the few with twice the usual {_spoken(name)}"
+        yield Feature(f"many_{name}", "pages", words, "probability", chance)
+        # What it means for churn depends on the level, which a regression cannot find out.
+        on_paid = chance * _is("level", "paid")
+        yield Feature(f"many_{name}_paid", "pages", f"{words}, if paid", "probability", on_paid)
 
 
 def _sessions() -> Iterator[Feature]:
@@ -401,26 +400,24 @@ FEATURES: tuple[Feature, ...] = (
 )
 FEATURE_NAMES = [feature.name for feature in FEATURES]
 
-# What models learn from, chosen beforehand: a subscription ends in a session, so how many sessions
-# are ahead (rate, recency) and what is likely to happen in one (level, adverts, thumbs, visits to
-# Settings and Downgrade) says most. With few churned users each further feature costs more in
-# noise than it tells; the others are kept for reading and for drift.
+# What models learn from, chosen beforehand: a subscription ends in a session, so what says most is
+# how many sessions are ahead (rate, recency), how many the user has got through, and what happens
+# in one (level, adverts, thumbs, visits to Downgrade). With few churned users every further feature
+# costs more in noise than it tells; the others are there to be read.
 CORE = (
     "sessions_per_day",
     "sessions_so_far",
-    "exposure_days",
     "days_since_last_event",
-    "events_per_session",
     "is_paid",
     "many_adverts",
     "many_thumbs_down",
     "many_thumbs_up",
+    "many_adverts_paid",
+    "many_thumbs_down_paid",
+    "many_thumbs_up_paid",
     "free_adverts_per_100_free_songs",
     "paid_adverts_per_100_paid_songs",
-    "thumbs_down_per_100_songs",
-    "thumbs_up_per_100_songs",
     "downgrade_per_100_paid_songs",
-    "settings_per_100_songs",
 )
 
 _SUMMED = (

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestClassifier
 
 FORMAT_VERSION = 1
-CANDIDATES = ("logistic_regression", "random_forest", "xgboost", "blend")
+# The simplest first.
+CANDIDATES = ("logistic_regression", "xgboost", "blend", "random_forest")
 # The features each baseline may see. They are logistic regressions: no feature = the base rate.
 BASELINES: Mapping[str, tuple[str, ...]] = {
     "prevalence": (),
@@ -37,8 +38,7 @@ BASELINES: Mapping[str, tuple[str, ...]] = {
     "sessions_per_day": ("sessions_per_day_lifetime",),
 }
 # Churned rows from which on a fit looks for its own strength instead of taking the safe default.
-ENOUGH_FOR_EVIDENCE = 300
-ENOUGH_FOR_SEARCH = 1000
+ENOUGH_TO_SEARCH = 300
 # The blend is the mean of these in log-odds, so that their contributions still add up.
 BLENDED = ("logistic_regression", "xgboost")
 
@@ -180,7 +180,9 @@ class Linear(Model):
 
     kind: ClassVar[str] = "linear"
 
-    spread: np.ndarray  # of the raw values, where asinh turns from linear to logarithmic
+    spread: (
+        np.ndarray
+    )  # root mean square of the values other than 0, where asinh turns from linear to logarithmic
     mean: np.ndarray  # of the transformed values
     deviation: np.ndarray
     unknown_share: np.ndarray
@@ -362,9 +364,11 @@ def fit_all(
     seed: int = 0,
     baselines: Mapping[str, Sequence[str]] = BASELINES,
     users: np.ndarray | None = None,
+    core: Sequence[str] | None = None,
 ) -> dict[str, Model]:
     """Fit several on the same rows; what a blend is made of is fitted once.
 
+    Candidates learn from the features `core`, by default all; baselines from their own.
     `users` (one a row) keeps a user's rows together where a fit holds rows out to find its size;
     without it each row counts as a user.
     """
@@ -373,7 +377,9 @@ def fit_all(
             f"All {len(label)} rows to learn from have the same outcome "
             f"({'churned' if label.any() else 'stayed'}); a model needs both."
         )
-    common: dict[str, Any] = {"features": tuple(features), "typical": _median(x)}
+    seen = tuple(features if core is None else core)
+    x_seen = x[:, [list(features).index(name) for name in seen]]
+    common: dict[str, Any] = {"features": seen, "typical": _median(x_seen)}
     fitted: dict[str, Model] = {}
 
     def fit_one(name: str) -> Model:
@@ -384,7 +390,7 @@ def fit_all(
             elif name in baselines:
                 fitted[name] = _fit_baseline(name, x, label, features, baselines[name])
             else:
-                fitted[name] = _FITTERS[name](name, x, label, common, seed, users)
+                fitted[name] = _FITTERS[name](name, x_seen, label, common, seed, users)
         return fitted[name]
 
     return {name: fit_one(name) for name in names}
@@ -399,7 +405,8 @@ def _fit_linear(
     users: np.ndarray | None,
 ) -> Linear:
     unknown = np.isnan(x)
-    spread = np.nan_to_num(_median(np.where(unknown | (x == 0), np.nan, np.abs(x))), nan=1.0)
+    squares, others = np.nansum(x**2, axis=0), np.maximum((~unknown & (x != 0)).sum(axis=0), 1)
+    spread = np.where(squares > 0, np.sqrt(squares / others), 1.0)
     transformed = np.arcsinh(x / spread)
     known = np.maximum((~unknown).sum(axis=0), 1)
     mean = np.nansum(transformed, axis=0) / known
@@ -445,7 +452,7 @@ def _ridge(design: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, float]:
     from sklearn.linear_model import LogisticRegression
 
     default = 1 / design.shape[1]
-    enough = label.sum() >= ENOUGH_FOR_EVIDENCE
+    enough = label.sum() >= ENOUGH_TO_SEARCH
     model = LogisticRegression(C=default, max_iter=500, warm_start=True)
     best, found = -np.inf, (np.empty(0), 0.0)
     for variance in default * np.array([1, 3, 10, 30, 100] if enough else [1]):
@@ -527,7 +534,7 @@ _LARGER: tuple[dict[str, Any], ...] = (
 _MOST_ROUNDS = 500
 _PATIENCE = 25
 # Rows beyond this teach the search for size and rounds nothing more.
-_ROWS_TO_SEARCH = 40_000
+_ROWS_TO_SEARCH = 25_000
 
 
 def _fit_xgboost(
@@ -542,7 +549,7 @@ def _fit_xgboost(
     import xgboost
 
     settings, rounds = {**_BOOSTING, "seed": seed}, int(np.clip(label.sum() / 2, *_ROUNDS))
-    if label.sum() >= ENOUGH_FOR_SEARCH:
+    if label.sum() >= ENOUGH_TO_SEARCH:
         settings, rounds = _searched(settings, x, label, users, seed)
     booster = xgboost.train(settings, xgboost.DMatrix(x, label=label, nthread=1), rounds)
     return Boosted(name, **common, booster=booster)
