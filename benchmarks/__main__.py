@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-TABLES = ("floor", "calibration")
+TABLES = ("floor", "calibration", "oracle")
 
 
 def main() -> None:

@@ -78,20 +78,21 @@ def ingest(spark: SparkSession, log: Path, folder: Path) -> None:
 
 def clean(spark: SparkSession, folder: Path) -> None:
     raw = _read(spark, folder, "raw_events").where(shared.is_known()).select(*RAW_COLUMNS)
-    known = raw.selectExpr("*", f"{SPARK.trim.format('user_agent')} as agent")
+    agent = f"{SPARK.trim.format('user_agent')} as agent"
 
-    def distinct(column: str) -> list[str]:
-        values = known.select(column).where(f"{column} is not null").distinct().toArrow()
-        return values.column(0).to_pylist()
+    def distinct(value: str) -> list[str]:
+        return raw.selectExpr(value).dropna().distinct().toArrow().column(0).to_pylist()
 
     for view, frame in (
-        ("agents", shared.agents(distinct("agent"))),
+        ("agents", shared.agents(distinct(agent))),
         ("artists", shared.texts(distinct("artist"))),
         ("songs", shared.texts(distinct("song"))),
     ):
         spark.createDataFrame(frame.to_arrow()).createOrReplaceTempView(view)
-    # By user first: then removing repeats needs no shuffle of its own.
-    known.repartition("user_id").dropDuplicates(list(RAW_COLUMNS)).createOrReplaceTempView("known")
+    # By user first: then removing repeats needs no shuffle of its own. All columns are keys there,
+    # or Spark would sort instead of hash.
+    once = raw.repartition("user_id").distinct()
+    once.selectExpr("*", agent).createOrReplaceTempView("known")
     cleaned = spark.sql(f"""
         select /*+ broadcast(a), broadcast(b), broadcast(c) */ {shared.cleaned_columns(SPARK)}
         from known e

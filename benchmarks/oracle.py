@@ -6,9 +6,9 @@ oracle that reads the truth: it knows each user's cohort, mean gap between sessi
 whether a session is open, and so the chance to cancel within the horizon. Rows "... of the
 oracle's" say how far from guessing to the oracle a score gets.
 
-"Seen" is scored on who cancelled. That is chance even for an oracle: with 650 who cancel, the
-standard deviation of a ROC AUC is .009. "Expected" is its mean over all that could have happened,
-by the oracle's own probabilities.
+"Seen" is scored on who cancelled. That is chance even for an oracle: with 620 who cancel, the
+standard deviation of a ROC AUC is .008. "Expected" is what it would be if there were endlessly many
+of each of these users, of whom as many cancel as the oracle says.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ EVENTS_TO_FEATURES = (
     *("user_labels", "user_days", "feature_table"),
 )
 ORACLE = "oracle"
-BEST_FEATURE = "best_feature"
-SINGLE_FEATURES = ("level_only", "sessions_per_day")
+SINGLE_FEATURES = {name: seen for name, seen in models.BASELINES.items() if len(seen) == 1}
+NOT_SINGLE = (ORACLE, evaluation.CHOSEN, *models.CANDIDATES)
 # (cutoff day, horizon in days) -> what is known of an oracle's scores from a calculation with
 # memoryless sessions, without open sessions and with the mean thinning of weekends.
 CEILINGS = {
@@ -61,7 +61,7 @@ WORDS = {
 }
 RESAMPLES = 200
 # Of the oracle or not: the oracle's threshold is the best there is, for its scores are a bound.
-_THRESHOLD = {True: "best threshold", False: "threshold of training rows"}
+_THRESHOLD = {True: "best threshold", False: "training threshold"}
 
 Value = TypeVar("Value", float, "pd.Series[float]")
 
@@ -126,24 +126,27 @@ def forecasts(table: pl.DataFrame, as_of: date, horizon_days: int) -> pd.DataFra
         sys.exit(f"{as_of} is none of the cutoffs with a known outcome.")
     frame = rows.to_pandas()
     learn, _ = splits.temporal_split(frame, horizon_days)
-    best = best_feature(frame[learn], FEATURE_NAMES)
+    best, worth = best_feature(frame[learn], FEATURE_NAMES)
+    _row(f"ROC AUC on training rows of the best feature, {best}", worth)
+    single = SINGLE_FEATURES if (best,) in SINGLE_FEATURES.values() else {best: (best,)}
     return evaluation.evaluate(
         frame,
         FEATURE_NAMES,
         cutoffs.FORECAST,
         horizon_days=horizon_days,
         repeats=0,  # no estimate by user
-        baselines={**models.BASELINES, f"{BEST_FEATURE} ({best})": (best,)},
+        baselines={**SINGLE_FEATURES, **single},
     ).predictions
 
 
-def best_feature(learned: pd.DataFrame, names: Sequence[str]) -> str:
-    """The feature that, rising or falling, has the best ROC AUC by itself; unknown is typical."""
+def best_feature(learned: pd.DataFrame, names: Sequence[str]) -> tuple[str, float]:
+    """The feature with the best ROC AUC by itself, rising or falling, and that figure."""
     label = learned["label"].to_numpy(dtype=float)
     x = models.as_matrix(learned, names)
     x = np.where(np.isnan(x), np.nan_to_num(np.nanmedian(x, axis=0)), x)
-    worth = [abs(expected(column, label)["roc_auc"] - 0.5) for column in x.T]
-    return names[int(np.argmax(worth))]
+    rising = np.array([expected(column, label)["roc_auc"] for column in x.T])
+    worth = np.maximum(rising, 1 - rising)
+    return names[int(worth.argmax())], float(worth.max())
 
 
 def with_oracle(predictions: pd.DataFrame, seen: pl.DataFrame) -> pd.DataFrame:
@@ -165,7 +168,7 @@ def with_oracle(predictions: pd.DataFrame, seen: pl.DataFrame) -> pd.DataFrame:
 
 
 def expected(score: np.ndarray, truly: np.ndarray) -> dict[str, float]:
-    """What a score is worth whoever happens to cancel: users count as both, by their chances."""
+    """What a score is worth on endlessly many such users: each counts as both, by its chance."""
     order = np.argsort(-score, kind="stable")
     cancels = np.tile([1.0, 0.0], len(score))
     chance = np.repeat(truly[order], 2)
@@ -185,13 +188,13 @@ def share(value: Value, guessing: Value, best: Value) -> Value:
 
 def show(predictions: pd.DataFrame, ceiling: Mapping[str, float]) -> None:
     """Print the oracle's scores, then those of the model and of single features."""
-    by_model = {str(name): rows for name, rows in predictions.groupby("model")}
+    by_model = {str(name): rows for name, rows in predictions.groupby("model", sort=False)}
     oracle = by_model[ORACLE].sort_values("user_id")
     truly, cancel = oracle["probability"].to_numpy(), oracle["label"].to_numpy(float)
-    single = [name for name in by_model if name.startswith(BEST_FEATURE)]
+    shown = [evaluation.CHOSEN, *(name for name in by_model if name not in NOT_SINGLE)]
     drawn = metrics.Resamples.draw(oracle["user_id"], RESAMPLES, seed=0)
     scores, in_mean = {}, {}
-    for name in (ORACLE, evaluation.CHOSEN, *SINGLE_FEATURES, *single):
+    for name in (ORACLE, *shown):
         scores[name] = metrics.bootstrap(by_model[name], drawn)
         probability = by_model[name].sort_values("user_id")["probability"].to_numpy()
         in_mean[name] = expected(probability, truly)
@@ -214,19 +217,19 @@ def show(predictions: pd.DataFrame, ceiling: Mapping[str, float]) -> None:
     for name, found in scores.items():
         who = _words(name, by_model[name])
         for metric, words in WORDS.items():
-            how = f", {_THRESHOLD[name == ORACLE]}" if metric == "balanced_accuracy" else ""
-            _row(f"{who} {words} seen{how}", *_with_interval(found[metric]))
+            how = _THRESHOLD[name == ORACLE] if metric == "balanced_accuracy" else "seen"
+            _row(f"{who} {words}, {how}", *_with_interval(found[metric]))
             if metric in in_mean[name]:
-                _row(f"{who} {words} expected", in_mean[name][metric])
+                _row(f"{who} {words}, expected", in_mean[name][metric])
         if name == ORACLE:
             continue
         for metric, goal in SHARE_GOALS.items():
             wanted = goal if name == evaluation.CHOSEN else None
             got = share(found[metric], guessing[metric], best[metric])
-            _row(f"{who} {WORDS[metric]} seen, of the oracle's", *_with_interval(got), wanted)
+            _row(f"{who} {WORDS[metric]}, seen, of the oracle's", *_with_interval(got), wanted)
             chance = 0.5 if metric == "roc_auc" else float(truly.mean())
             mean = share(in_mean[name][metric], chance, best_in_mean[metric])
-            _row(f"{who} {WORDS[metric]} expected, of the oracle's", mean)
+            _row(f"{who} {WORDS[metric]}, expected, of the oracle's", mean)
 
 
 def _words(name: str, rows: pd.DataFrame) -> str:

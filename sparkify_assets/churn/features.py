@@ -210,9 +210,6 @@ def _much() -> Iterator[Feature]:
         chance = 1 / (1 + (-(odds + prior)).exp())
         words = f"chance to be one of the few with twice the usual {_spoken(name)}"
         yield Feature(f"many_{name}", "pages", words, "probability", chance)
-        # What it means for churn depends on the level, which a regression cannot find out.
-        on_paid = chance * _is("level", "paid")
-        yield Feature(f"many_{name}_paid", "pages", f"{words}, if paid", "probability", on_paid)
 
 
 def _sessions() -> Iterator[Feature]:
@@ -412,9 +409,6 @@ CORE = (
     "many_adverts",
     "many_thumbs_down",
     "many_thumbs_up",
-    "many_adverts_paid",
-    "many_thumbs_down_paid",
-    "many_thumbs_up_paid",
     "free_adverts_per_100_free_songs",
     "paid_adverts_per_100_paid_songs",
     "downgrade_per_100_paid_songs",
