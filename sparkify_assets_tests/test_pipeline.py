@@ -20,7 +20,7 @@ from polars.testing import assert_frame_equal
 
 from sparkify_assets.checks import contracts
 from sparkify_assets.churn import cutoffs, evaluation
-from sparkify_assets.churn.features import FEATURE_NAMES
+from sparkify_assets.churn.features import CORE
 from sparkify_assets.resources.lake import Lake
 from sparkify_assets.summary import summary
 from sparkify_assets.tables import EVALUATION_METRICS, TABLES
@@ -161,7 +161,7 @@ def test_the_stored_model_predicts_what_was_scored(written: dict[str, pl.DataFra
         with pytest.raises(pickle.UnpicklingError):
             pickle.loads(artifact)
     model = evaluation.chosen_model(stored.to_pandas())
-    assert list(model.features) == FEATURE_NAMES
+    assert list(model.features) == list(CORE)
     at_end = cutoffs.forecast_at(written["feature_table"], LOG_END).sort("user_id")
     expected = written["churn_scores"]["probability"].to_list()
     assert model.predict(at_end).tolist() == pytest.approx(expected, abs=1e-9)
@@ -169,8 +169,8 @@ def test_the_stored_model_predicts_what_was_scored(written: dict[str, pl.DataFra
 
 def test_every_feature_has_a_rank(written: dict[str, pl.DataFrame]) -> None:
     factors = written["churn_factors"].sort("rank")
-    assert sorted(factors["feature"]) == sorted(FEATURE_NAMES)
-    assert factors["rank"].to_list() == list(range(1, len(FEATURE_NAMES) + 1))
+    assert sorted(factors["feature"]) == sorted(CORE)
+    assert factors["rank"].to_list() == list(range(1, len(CORE) + 1))
     assert factors["mean_abs_contribution"].is_sorted(descending=True)
 
 
