@@ -22,7 +22,6 @@ import polars as pl
 from sparkify_assets.churn import cutoffs, features
 from sparkify_assets.churn.days import ATTRIBUTES, DAY_PARTS, OUTCOME_PAGES, PAGES, PAID_PAGES
 from sparkify_assets.churn.labels import CHURN_PAGE
-from sparkify_assets.datasets import ForecastConfig
 from sparkify_assets.events import clean
 from sparkify_assets.tables import FEATURE_TABLE, RAW_EVENTS, USER_DAYS
 
@@ -240,19 +239,16 @@ def sums(sql: Dialect, log: cutoffs.Span) -> str:
 
 
 def rows_to_describe(labels: pl.DataFrame) -> tuple[pl.DataFrame, cutoffs.Span]:
-    """The feature table's rows before their features, as the asset `feature_table` has them."""
-    config = ForecastConfig()
+    """The feature table's rows before their features, as the asset `feature_table` has them.
+
+    By the functions' own defaults: Dagster's settings would make every engine import Dagster.
+    """
     log = cutoffs.span(
         labels["first_event_at"].min(),  # type: ignore[arg-type]
         labels["last_event_at"].max(),  # type: ignore[arg-type]
     )
-    times = cutoffs.forecast_cutoffs(
-        log,
-        horizon_days=config.horizon_days,
-        every_days=config.cutoff_every_days,
-        first_day=config.first_cutoff_day,
-    )
-    forecast = cutoffs.forecast_rows(labels, times, log, horizon_days=config.horizon_days)
+    times = cutoffs.forecast_cutoffs(log)
+    forecast = cutoffs.forecast_rows(labels, times, log)
     return pl.concat([forecast, cutoffs.whole_log_rows(labels)]), log
 
 

@@ -81,6 +81,13 @@ def main() -> None:
     given = parser.parse_args()
     if (given.log is None) != (given.truth is None):
         parser.error("--log and --truth go together")
+    as_of, end = (LOG_START + timedelta(days=days) for days in (given.day, given.days))
+    known_at = cutoffs.forecast_cutoffs(
+        cutoffs.Span(LOG_START, end, end), horizon_days=given.horizon
+    )
+    if as_of not in known_at:
+        days = ", ".join(str((time - LOG_START).days) for time in known_at)
+        parser.error(f"a log of {given.days} days has these cutoffs: {days or 'none'}")
 
     with tempfile.TemporaryDirectory() as folder:
         log = given.log or Path(folder, "log.json")
@@ -89,7 +96,7 @@ def main() -> None:
             write_log(log, users=given.users, days=given.days, seed=given.seed, truth=known)
         lake = Lake(str(given.lake or Path(folder, "lake")))
         table = feature_table(lake, log, given.horizon)
-        predictions = forecasts(table, LOG_START + timedelta(days=given.day), given.horizon)
+        predictions = forecasts(table, as_of, given.horizon)
         seen = truth.oracle(pl.read_parquet(known), given.day, given.horizon)
     show(with_oracle(predictions, seen), CEILINGS.get((given.day, given.horizon), {}))
 
@@ -122,8 +129,6 @@ def feature_table(lake: Lake, log: Path, horizon_days: int) -> pl.DataFrame:
 def forecasts(table: pl.DataFrame, as_of: date, horizon_days: int) -> pd.DataFrame:
     """The temporal estimate's predictions at `as_of`, by every candidate and baseline."""
     rows = cutoffs.learnable(table, cutoffs.FORECAST).filter(pl.col("as_of") <= as_of)
-    if rows["as_of"].max() != as_of:
-        sys.exit(f"{as_of} is none of the cutoffs with a known outcome.")
     frame = rows.to_pandas()
     learn, _ = splits.temporal_split(frame, horizon_days)
     best, worth = best_feature(frame[learn], FEATURE_NAMES)
