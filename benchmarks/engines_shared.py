@@ -13,25 +13,26 @@ all engines, so that the features are the same by construction.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from sparkify_assets.churn import cutoffs, features
-from sparkify_assets.churn.days import ATTRIBUTES, DAY_PARTS, OUTCOME_PAGES, PAGES, PAID_PAGES
+from sparkify_assets.churn.days import ATTRIBUTES, DAY_PARTS, OUTCOME_PAGES, PAGES, PAID_PAGES, SETS
 from sparkify_assets.churn.labels import CHURN_PAGE
 from sparkify_assets.events import clean
+from sparkify_assets.events.buckets import BUCKET
 from sparkify_assets.tables import FEATURE_TABLE, RAW_EVENTS, USER_DAYS
 
 TABLES = ("raw_events", "cleaned_events", "user_labels", "user_days", "feature_table")
-NO_LISTS = [c for c in USER_DAYS.names if not c.endswith("_keys")]
+NO_LISTS = [c for c in USER_DAYS.names if c not in SETS]
 # Field of the log -> column of `raw_events`.
 FIELDS = {
     re.sub(r"_(.)", lambda match: match[1].upper(), name): name
     for name in RAW_EVENTS.names
-    if name != "source_file"
+    if name not in ("source_file", BUCKET)
 }
 
 
@@ -44,11 +45,11 @@ def agents(values: Iterable[str]) -> pl.DataFrame:
     return pl.DataFrame(rows, ["value", "os", "browser", "device"], orient="row")
 
 
-def texts(values: Iterable[str]) -> pl.DataFrame:
+def texts(values: Sequence[str]) -> pl.DataFrame:
     """Repaired artists or songs, and their keys; asked once for each."""
-    rows = [(value, clean.repair_text(value), clean.key(value)) for value in values]
-    schema = {"value": pl.String, "repaired": pl.String, "key": pl.Int32}
-    return pl.DataFrame(rows, schema, orient="row")
+    values = pl.Series("value", values, pl.String)
+    repaired = [value if value.isascii() else clean.repair_text(value) for value in values]
+    return pl.DataFrame({"value": values, "repaired": repaired, "key": clean.keys(values)})
 
 
 # SQL

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyarrow import fs
 
 from sparkify_assets.errors import LakeError
@@ -44,6 +45,15 @@ class PartFile:
     size: int  # bytes
 
 
+@dataclass(frozen=True)
+class Range:
+    """The rows whose `column` lies in [first, last]."""
+
+    column: str
+    first: int
+    last: int
+
+
 def open_filesystem(uri: str) -> tuple[fs.FileSystem, str]:
     """The filesystem of a path or URI, and the path within it."""
     if "://" in uri:
@@ -58,13 +68,14 @@ def printable(uri: str) -> str:
     return re.sub(r"(?<=://)[^/]*@", "", uri.partition("?")[0])
 
 
-def write_part(folder: str, rows: pl.DataFrame) -> PartFile:
+def write_part(folder: str, rows: pl.DataFrame, rows_together: int | None = None) -> PartFile:
     """Write a part file into a folder inside a table's folder (`Lake.new_parts`).
 
-    Its name is used by no other attempt. Raises LakeError; then nothing is left behind.
+    Its name is used by no other attempt. `rows_together`: how many rows a reader can read or pass
+    over together. Raises LakeError; then nothing is left behind.
     """
     buffer = io.BytesIO()
-    rows.write_parquet(buffer, compression="zstd")
+    rows.write_parquet(buffer, compression="zstd", row_group_size=rows_together)
     name = f"part-{uuid.uuid4().hex}.zstd.parquet"
     filesystem, base = open_filesystem(folder)
     path = f"{base.rstrip('/')}/{name}"
@@ -89,15 +100,21 @@ def remove_parts(folder: str, parts: Sequence[PartFile]) -> None:
                 filesystem.delete_file(f"{base.rstrip('/').rpartition('/')[0]}/{part.path}")
 
 
-def read_part(file: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """The rows of a part file."""
+def read_part(
+    file: str, columns: Sequence[str] | None = None, where: Range | None = None
+) -> pl.DataFrame:
+    """The rows of a part file, or those in a range; what is stored apart from it is not read."""
     filesystem, path = open_filesystem(file)
-    local = isinstance(filesystem, fs.LocalFileSystem)
-    with contextlib.nullcontext(path) if local else filesystem.open_input_file(path) as source:
-        # A folder called `a=b` or `[a]` is neither a column nor a pattern.
-        return pl.read_parquet(
-            source, columns=list(columns or []) or None, hive_partitioning=False, glob=False
-        )
+    names = list(columns or []) or None
+    if not isinstance(filesystem, fs.LocalFileSystem):
+        within = where and [(where.column, ">=", where.first), (where.column, "<=", where.last)]
+        table = pq.read_table(path, filesystem=filesystem, columns=names, filters=within)
+        return pl.DataFrame(table)
+    # A folder called `a=b` or `[a]` is neither a column nor a pattern.
+    rows = pl.scan_parquet(path, hive_partitioning=False, glob=False)
+    if where:
+        rows = rows.filter(pl.col(where.column).is_between(where.first, where.last))
+    return (rows.select(names) if names else rows).collect()
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from sparkify_assets.churn.cutoffs import FORECAST, WHOLE_LOG
 from sparkify_assets.churn.days import DAY_PARTS, PAGES, PAID_PAGES
 from sparkify_assets.churn.features import FEATURES
 from sparkify_assets.churn.metrics import THRESHOLDS
+from sparkify_assets.events.buckets import BUCKETS
 from sparkify_assets.storage import PartFile
 
 if TYPE_CHECKING:
@@ -162,6 +163,14 @@ RAW_EVENTS = Table(
         Column("song", STRING, "Title of the song; only on NextSong"),
         Column("length", NUMBER, "Length of the song; only on NextSong", "seconds"),
         Column("source_file", STRING, "The log file that the line stands in", nullable=False),
+        Column(
+            "user_bucket",
+            INTEGER,
+            "A number made from user_id; each file of the table is in order of it",
+            nullable=False,
+            minimum=0,
+            maximum=BUCKETS - 1,
+        ),
     ),
 )
 

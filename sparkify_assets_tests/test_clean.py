@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparkify_assets.events.clean import clean, key, read_agent, repair_text
+from sparkify_assets.events.clean import clean, in_order, keys, read_agent, repair_text
 from sparkify_assets.tables import CLEANED_EVENTS
 from sparkify_assets_tests.frames import at, raw, raw_events
 
@@ -89,7 +89,8 @@ def test_read_agent_of_nothing() -> None:
 
 def test_keys_are_for_good() -> None:
     """They are stored, so another version of any library must not change them."""
-    assert (key("A"), key("Beyoncé")) == (-740712821, 1055829926)
+    found = keys(pl.Series("artist", ["A", "Beyoncé"]))
+    assert (found.name, found.to_list()) == ("artist_key", [-740712821, 1055829926])
 
 
 def test_the_same_title_by_two_artists_is_two_songs() -> None:
@@ -111,3 +112,17 @@ def test_the_order_of_lines_does_not_matter(order: list[int]) -> None:
         )
     ]
     assert clean(raw_events(*(rows[i] for i in order))).equals(clean(raw_events(*rows)))
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 2)] * 4), max_size=12))
+def test_order_and_repeats_are_as_if_all_columns_were_sorted(rows: list[tuple[int, ...]]) -> None:
+    """Whether the first keys leave events tied or not."""
+    events = raw_events(
+        *(
+            raw(str(user), at(0, 0, minute), item_in_session=item or None, level=f"{level}")
+            for user, minute, item, level in rows
+        )
+    )
+    first = ["user_id", "ts", "item_in_session", "session_id", "page"]
+    rest = [name for name in events.columns if name not in first]
+    assert in_order(events).equals(events.unique().sort(*first, *rest))

@@ -19,8 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sparkify_assets.errors import LakeError, SourceError
+from sparkify_assets.events import buckets, parse
 from sparkify_assets.events import ingest as module
-from sparkify_assets.events import parse
+from sparkify_assets.events.buckets import BUCKET
 from sparkify_assets.events.ingest import IngestReport, cut, ingest
 from sparkify_assets.events.parse import parse_block
 from sparkify_assets.events.source import LogFile, find_log_files
@@ -113,6 +114,32 @@ def test_every_line_is_in_one_table(spark: SparkSession, lake: Lake, tmp_path: P
         [lake.events.parent / p.path for p in report.events]
         + [lake.rejected.parent / p.path for p in report.rejected]
     )
+
+
+def test_a_part_is_in_order_of_its_users_buckets(
+    spark: SparkSession, lake: Lake, tmp_path: Path
+) -> None:
+    (tmp_path / "log.json").write_bytes(some_lines(500))
+    report = lake.ingest(spark, log_of(tmp_path / "log.json"), block_bytes=10_000)
+    for part in report.events:
+        rows = pl.read_parquet(lake.events.parent / part.path)
+        assert rows[BUCKET].is_sorted()
+        assert rows[BUCKET].to_list() == buckets.buckets(rows["user_id"]).to_list()
+        in_time = rows.select(pl.col("ts").diff().over("user_id")).to_series().drop_nulls()
+        assert (in_time > 0).all(), "a user's events stay in the order of the log"
+
+
+def test_a_full_part_is_written_before_the_task_ends(
+    spark: SparkSession, lake: Lake, tmp_path: Path
+) -> None:
+    (tmp_path / "log.json").write_bytes(some_lines(1_000))
+    blocks = cut(log_of(tmp_path / "log.json")[0], 10_000)
+    folders = {"events_folder": str(lake.events), "rejected_folder": str(lake.rejected)}
+    with mock.patch.object(module, "_PART_BYTES", 25_000):
+        (outcome,) = module._run(blocks, **folders, chunk_bytes=10_000)
+    assert len(blocks) > len(outcome.events) > 1
+    assert sum(part.rows for part in outcome.events) == 980
+    assert outcome.tallies["log.json"].lines == 1_000
 
 
 def test_no_rejected_lines_no_rejected_files(
@@ -220,11 +247,13 @@ def test_folders_and_files_named_by_uri(spark: SparkSession, lake: Lake, tmp_pat
 
 
 def test_many_small_files_share_tasks(spark: SparkSession, lake: Lake, tmp_path: Path) -> None:
-    assert module._tasks(10_000, 10**9, cores=2) == 119
-    assert module._tasks(3, 10**9, cores=2) == 3
+    assert module._tasks(10_000, 10**10, cores=2) == 38
+    assert module._tasks(10_000, 10**8, cores=2) == 6
+    assert module._tasks(3, 10**10, cores=2) == 3
     for number in range(40):
         (tmp_path / f"{number}.json").write_bytes(event(number))
     report = lake.ingest(spark, log_of(tmp_path))
+    assert len(report.events) == 6
     events, _ = lake.tables(report)
     assert events["session_id"].to_list() == list(range(40))
     assert events["source_file"].to_list() == [f"{number}.json" for number in range(40)]

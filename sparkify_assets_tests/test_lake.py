@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from sparkify_assets.errors import LakeError
 from sparkify_assets.resources.lake import Lake
-from sparkify_assets.storage import explained, write_part
+from sparkify_assets.storage import Range, explained, write_part
 from sparkify_assets.tables import REJECTED_LINES, USER_LABELS
 from sparkify_assets_tests.frames import at
 from sparkify_assets_tests.running import read_with_duckdb
@@ -108,30 +108,32 @@ def test_over_parts_calls_a_function_for_each_file(lake: Lake, spark: SparkSessi
     assert sorted(sums) == [3, 3]
 
 
-def test_regroup_brings_rows_together_and_loses_none(lake: Lake, spark: SparkSession) -> None:
+def test_over_ranges_gives_each_range_its_rows_of_all_files(
+    lake: Lake, spark: SparkSession
+) -> None:
     folder = lake.new_parts("mini", "rejected_lines")
-    frames = [
-        rejected(*range(start, start + 50)).with_columns(
-            source_file=pl.format("user {}", pl.col("byte_offset") % 13)
-        )
-        for start in (0, 50, 100)
+    frames = [rejected(*range(start, 150, 3)) for start in (0, 1, 2)]
+    parts = [write_part(folder, frame, rows_together=7) for frame in frames]
+    lake.commit("mini", REJECTED_LINES, parts)
+    ranges = [
+        Range("byte_offset", 10, 19),
+        Range("byte_offset", 20, 99),
+        Range("byte_offset", 200, 300),
     ]
-    lake.commit("mini", REJECTED_LINES, [write_part(folder, frame) for frame in frames])
-    groups = lake.regroup(
-        spark,
-        "mini",
-        "rejected_lines",
-        lambda rows: (sorted(rows["source_file"].unique()), sorted(rows["byte_offset"])),
-        columns=["source_file", "byte_offset"],
-        keep=pl.col("byte_offset") >= 10,
-        by="source_file",
-        groups=4,
+    found = lake.over_ranges(
+        spark, "mini", "rejected_lines", lambda rows: rows.rows(), ranges, ["byte_offset"]
     )
-    assert 1 < len(groups) <= 4
-    assert sorted(name for names, _ in groups for name in names) == sorted(
-        f"user {n}" for n in range(13)
-    ), "a name is in one group only"
-    assert sorted(n for _, offsets in groups for n in offsets) == list(range(10, 150))
+    assert [sorted(rows) for rows in found] == [
+        [(n,) for n in range(10, 20)],
+        [(n,) for n in range(20, 100)],
+        [],
+    ]
+
+
+def test_over_ranges_of_an_empty_table(lake: Lake, spark: SparkSession) -> None:
+    lake.commit("mini", REJECTED_LINES, [])
+    ranges = [Range("byte_offset", 0, 9)]
+    assert lake.over_ranges(spark, "mini", "rejected_lines", len, ranges) == []
 
 
 def test_a_lake_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparkify_assets.events import parse
+from sparkify_assets.events.buckets import buckets
 from sparkify_assets.events.parse import ParsedBlock, count_lines, explain, kind_of, parse_block
 from sparkify_assets.tables import RAW_EVENTS, REJECTED_LINES
 
@@ -56,7 +57,8 @@ def parsed(data: bytes, *, offset: int = 0, first: bool = True) -> ParsedBlock:
 
 def test_an_event_keeps_every_field() -> None:
     (event,) = parsed(line() + b"\n").events.rows()
-    assert event == (*EVENT.values(), "log.json")
+    (bucket,) = buckets(pl.Series([EVENT["userId"]]))
+    assert event == (*EVENT.values(), "log.json", bucket)
 
 
 def test_fields_that_are_missing_or_unknown() -> None:

@@ -7,11 +7,19 @@ from pathlib import Path
 from unittest import mock
 
 import polars as pl
+import pyarrow.fs
 import pytest
 
 from sparkify_assets import storage
 from sparkify_assets.errors import LakeError
-from sparkify_assets.storage import explained, open_filesystem, printable, read_part, write_part
+from sparkify_assets.storage import (
+    Range,
+    explained,
+    open_filesystem,
+    printable,
+    read_part,
+    write_part,
+)
 
 
 def test_a_part_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -21,6 +29,18 @@ def test_a_part_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert (part.rows, part.size) == (2, file.stat().st_size)
     assert read_part(str(file)).equals(rows)
     assert read_part(file.as_uri(), ["b"]).columns == ["b"]
+
+
+def test_a_range_of_a_part_is_read_alike_near_and_far(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"a": range(100), "b": [str(n) for n in range(100)]})
+    part = write_part(str(tmp_path / "table" / "parts-1"), rows, rows_together=10)
+    file = str(tmp_path / "table" / part.path)
+    wanted = Range("a", 15, 32)
+    near = read_part(file, ["b"], wanted)
+    assert near["b"].to_list() == [str(n) for n in range(15, 33)]
+    # As in an object store, which is read through another library.
+    with mock.patch.object(storage.fs, "LocalFileSystem", pyarrow.fs.S3FileSystem):
+        assert read_part(Path(file).as_uri(), ["b"], wanted).equals(near)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -14,11 +14,11 @@ from sparkify_assets.assets.declaring import (
     explained,
 )
 from sparkify_assets.datasets import PARTITIONS, SourceConfig, dataset
-from sparkify_assets.events import clean, log
+from sparkify_assets.events import buckets, clean, log
 from sparkify_assets.events import ingest as ingesting
 from sparkify_assets.resources.io_manager import LakeResource
 from sparkify_assets.resources.lake import Version, as_promised
-from sparkify_assets.storage import PartFile, write_part
+from sparkify_assets.storage import PartFile, Range, write_part
 from sparkify_assets.tables import CLEANED_EVENTS, Rows
 
 _GROUP = "events"
@@ -101,15 +101,14 @@ def cleaned_events(
     def write_clean(raw: pl.DataFrame) -> PartFile:
         return write_part(folder, as_promised(CLEANED_EVENTS, clean.clean(raw)))
 
-    parts = lake.lake.regroup(
+    count = max(spark.sparkContext.defaultParallelism, -(-raw_events.size // _BYTES_A_GROUP))
+    parts = lake.lake.over_ranges(
         spark,
         context.partition_key,
         "raw_events",
         write_clean,
-        columns=clean.RAW_COLUMNS,
-        keep=clean.is_known(),
-        by="user_id",
-        groups=max(spark.sparkContext.defaultParallelism, -(-raw_events.size // _BYTES_A_GROUP)),
+        [Range(buckets.BUCKET, *bounds) for bounds in buckets.ranges(count)],
+        clean.RAW_COLUMNS,
     )
     clean.check_known(sum(part.rows for part in parts), raw_events.rows)
     return Rows(parts, {"raw_events": raw_events.number})

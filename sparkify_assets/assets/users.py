@@ -88,8 +88,9 @@ def feature_table(
             cutoffs.whole_log_rows(user_labels),
         ]
     )
+    counts = [name for name in USER_DAYS.names if name not in days.SETS]
     usual = features.population_rates(
-        lake.lake.over_parts(spark, dataset, "user_days", features.population_totals),
+        lake.lake.over_parts(spark, dataset, "user_days", features.population_totals, counts),
         rows["as_of"].unique().to_list(),
         log.start,
     )

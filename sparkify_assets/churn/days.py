@@ -44,6 +44,9 @@ DAY_PARTS = {
     "evening": (18, 24),
 }
 
+# Columns of `user_days` that hold a set; they take most of its space.
+SETS = ("artist_keys", "song_keys")
+
 ATTRIBUTES = ("registered_at", "gender", "state", "os", "browser", "device")
 
 EVENT_COLUMNS = (
@@ -83,11 +86,10 @@ def user_days(events: pl.DataFrame) -> pl.DataFrame:
     """A row a user and UTC day, of whole users' `in_order` events; sorted by user and day."""
     page, since = pl.col("page"), pl.col("seconds_since_last")
     paid = pl.col("level") == "paid"
-    hour = pl.col("event_time").dt.hour()
-    starts = pl.col("new_session")
+    hour, starts = pl.col("hour"), pl.col("new_session")
     kept = events.filter(~page.is_in(OUTCOME_PAGES) & (pl.col("auth") != "Cancelled"))
     return (
-        kept.with_columns(day=pl.col("event_time").dt.date())
+        kept.with_columns(day=pl.col("event_time").dt.date(), hour=pl.col("event_time").dt.hour())
         .group_by("user_id", "day")
         .agg(
             pl.len().cast(pl.Int64).alias("events"),

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 
+import numpy as np
 import polars as pl
 
 from sparkify_assets.errors import NotEnoughDataError
@@ -34,8 +35,10 @@ RAW_COLUMNS = (
     "song",
     "length",
 )
-_ORDER = ("user_id", "event_time", "item_in_session", "session_id", "page")
+_ORDER = ["user_id", "ts", "item_in_session", "session_id", "page"]
 _FIRST_STATE = r", ([A-Z]{2})"
+_VALUE = "__value"
+_REMEMBERED = 2**16  # values whose reading takes long
 
 
 def is_known() -> pl.Expr:
@@ -58,40 +61,64 @@ def check_known(known: int, events: int) -> None:
 
 def clean(raw: pl.DataFrame) -> pl.DataFrame:
     """`cleaned_events` of the RAW_COLUMNS of whole users; sorted by user and time."""
-    events = raw.filter(is_known()).select(RAW_COLUMNS).unique()
-    events = events.with_columns(
-        pl.from_epoch("ts", time_unit="ms").dt.cast_time_unit("us").dt.replace_time_zone("UTC"),
-        pl.from_epoch("registration", time_unit="ms")
-        .dt.cast_time_unit("us")
-        .dt.replace_time_zone("UTC"),
-        pl.col("location").str.extract(_FIRST_STATE).alias("state"),
-        pl.col("user_agent").str.strip_chars('" '),
-    ).rename({"ts": "event_time", "registration": "registered_at"})
-    # All columns take part, so that no other order of the lines gives another table.
-    events = events.sort(*_ORDER, *(name for name in events.columns if name not in _ORDER))
-    events = _looked_up(events, "user_agent", read_agent, ["os", "browser", "device"])
-    for column in ("artist", "song"):
-        events = _looked_up(events, column, _repaired, [f"{column}_repaired", f"{column}_key"])
+    events = in_order(raw.filter(is_known()).select(RAW_COLUMNS))
+    events = _looked_up(events, "user_agent", _agents)
+    events = _looked_up(events, "artist", _texts)
+    events = _looked_up(events, "song", _texts)
     return events.with_columns(
+        _utc("registration").alias("registered_at"),
+        _utc("ts").alias("event_time"),
+        pl.col("location").str.extract(_FIRST_STATE).alias("state"),
         # Two artists may have songs of the same title.
         song_key=pl.col("song_key") ^ pl.col("artist_key").fill_null(0),
-        artist=pl.col("artist_repaired"),
-        song=pl.col("song_repaired"),
     )
 
 
+def in_order(events: pl.DataFrame) -> pl.DataFrame:
+    """Events without exact repeats, sorted by user and time.
+
+    No other order of the lines gives another result: where the first keys leave events tied, all
+    columns decide.
+    """
+    ordered = events.sort(_ORDER)
+    before = pl.col(_ORDER).eq_missing(pl.col(_ORDER).shift(1))
+    again = ordered.select(pl.all_horizontal(before).fill_null(False)).to_series()
+    if not again.any():
+        return ordered
+    tied = again | again.shift(-1, fill_value=False)
+    rest = [name for name in events.columns if name not in _ORDER]
+    settled = ordered.filter(tied).unique().sort(*_ORDER, *rest)
+    return pl.concat([ordered.filter(~tied), settled]).sort(_ORDER, maintain_order=True)
+
+
+def _utc(column: str) -> pl.Expr:
+    return (pl.col(column) * 1000).cast(pl.Datetime("us", "UTC"))
+
+
 def _looked_up(
-    events: pl.DataFrame, column: str, read: Callable[[str], tuple], names: list[str]
+    events: pl.DataFrame, column: str, read: Callable[[pl.Series], pl.DataFrame]
 ) -> pl.DataFrame:
-    """Add what `read` says of each value of a column; it is asked once for each value."""
-    values = events[column].drop_nulls().unique().to_list()
-    read_values = [(value, *read(value)) for value in values]
-    types = {name: pl.Int32 if name.endswith("_key") else pl.String for name in names}
-    answers = pl.DataFrame(read_values, schema={column: pl.String, **types}, orient="row")
-    return events.join(answers, on=column, how="left", maintain_order="left")
+    """Replace a column by what `read` says of its values; it is asked once for each value."""
+    values = events[column].drop_nulls().unique()
+    answers = read(values).with_columns(values.alias(_VALUE))
+    asked = events.rename({column: _VALUE})
+    return asked.join(answers, on=_VALUE, how="left", maintain_order="left").drop(_VALUE)
 
 
-@cache
+def _agents(values: pl.Series) -> pl.DataFrame:
+    agents = values.str.strip_chars('" ')
+    parts = dict.fromkeys(("os", "browser", "device"), pl.String)
+    read = pl.DataFrame([read_agent(agent) for agent in agents], schema=parts, orient="row")
+    return read.with_columns(agents)
+
+
+def _texts(values: pl.Series) -> pl.DataFrame:
+    strange = values.str.len_bytes() > values.str.len_chars()
+    repaired = pl.Series([repair_text(text) for text in values.filter(strange)], dtype=pl.String)
+    return pl.DataFrame([values.clone().scatter(strange.arg_true(), repaired), keys(values)])
+
+
+@lru_cache(_REMEMBERED)
 def read_agent(agent: str) -> tuple[str | None, str | None, str | None]:
     """Operating system, browser and device of a user agent; None where it does not tell."""
     import ua_parser
@@ -101,20 +128,16 @@ def read_agent(agent: str) -> tuple[str | None, str | None, str | None]:
     return os, browser, device
 
 
-@cache
-def _repaired(text: str) -> tuple[str, int]:
-    return repair_text(text), key(text)
-
-
+@lru_cache(_REMEMBERED)
 def repair_text(text: str) -> str:
     """Text whose UTF-8 was read as Latin-1, once or more often, as it was meant."""
-    if text.isascii():
-        return text
     from ftfy import TextFixerConfig, fix_encoding
 
     return fix_encoding(text, TextFixerConfig(unescape_html=False))
 
 
-def key(text: str) -> int:
-    """A signed 32-bit number for a text, the same everywhere and for good (CRC-32)."""
-    return int.from_bytes(zlib.crc32(text.encode()).to_bytes(4, "big"), "big", signed=True)
+def keys(texts: pl.Series) -> pl.Series:
+    """`artist_key` of `artist`, and so on: a number for each text (CRC-32), the same for good."""
+    found = (zlib.crc32(text.encode()) for text in texts)
+    numbers = np.fromiter(found, np.uint32, len(texts))
+    return pl.Series(f"{texts.name}_key", numbers.view(np.int32))

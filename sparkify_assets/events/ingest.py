@@ -18,11 +18,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.fs
 
 from sparkify_assets.errors import SourceError, SparkifyError
-from sparkify_assets.events.parse import MAX_LINE_BYTES, kind_of, parse_block
+from sparkify_assets.events import buckets
+from sparkify_assets.events.parse import MAX_LINE_BYTES, ParsedBlock, kind_of, parse_block
 from sparkify_assets.events.source import LogFile
 from sparkify_assets.storage import PartFile, open_filesystem, remove_parts, write_part
 
@@ -34,6 +36,8 @@ logger = logging.getLogger("sparkify_assets")
 _SMALLEST_BLOCK = 8 * 2**20
 _LARGEST_BLOCK = 64 * 2**20
 _BLOCKS_PER_CORE = 3  # so that a slow block does not leave the other cores idle for long
+# What a part file holds of the log: the more, the less it costs to read whole users from all parts.
+_PART_BYTES = 256 * 2**20
 _SCAN_BYTES = 64 * 2**10
 _SHOWN_REASONS = 3
 _CODECS = {"gz": "gzip", "bz2": "bz2", "zst": "zstd"}
@@ -70,16 +74,42 @@ class _Block:
 
 
 @dataclass
+class _Tally:
+    """What was found in a file, or in a stretch of it."""
+
+    lines: int = 0
+    events: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    first_rejected: tuple[int, str] | None = None  # byte offset, reason
+
+    def add(self, parsed: ParsedBlock) -> None:
+        self.lines += parsed.lines
+        self.events += parsed.events.height
+        if parsed.rejected.height:
+            reasons = parsed.rejected["reason"]
+            self.reasons.update(kind_of(reason) for reason in reasons)
+            self._note(parsed.rejected["byte_offset"][0], reasons[0])
+
+    def merge(self, other: _Tally) -> None:
+        self.lines += other.lines
+        self.events += other.events
+        self.reasons += other.reasons
+        if other.first_rejected:
+            self._note(*other.first_rejected)
+
+    def _note(self, offset: int, reason: str) -> None:
+        first = (offset, reason)
+        self.first_rejected = min(self.first_rejected or first, first)
+
+
+@dataclass
 class _Outcome:
     """What one task did, small enough to travel."""
 
-    file: LogFile
-    lines: int = 0
     bytes_read: int = 0
+    tallies: dict[str, _Tally] = field(default_factory=dict)  # by the file's name
     events: list[PartFile] = field(default_factory=list)
     rejected: list[PartFile] = field(default_factory=list)
-    reasons: Counter[str] = field(default_factory=Counter)
-    first_rejected: tuple[int, str] | None = None  # byte offset, reason
     error: SparkifyError | None = None
 
 
@@ -111,24 +141,30 @@ def ingest(
         rejected_folder=rejected_folder,
         chunk_bytes=block_bytes or _LARGEST_BLOCK,
     )
-    # Polars reads this when it is imported; Spark already runs a task on each core.
-    context.environment.setdefault("POLARS_MAX_THREADS", "1")
     tasks = _tasks(len(blocks), total, context.defaultParallelism)
     logger.info("reading %s file(s), %.1f MB, in %s task(s)", len(files), total / 1e6, tasks)
-    outcomes = context.parallelize(blocks, tasks).map(task).collect() if blocks else []
+    outcomes = context.parallelize(blocks, tasks).mapPartitions(task).collect() if blocks else []
+    tallies: dict[str, _Tally] = {}
     try:
-        _check(outcomes)
+        for outcome in outcomes:
+            if outcome.error:
+                raise outcome.error
+            for name, tally in outcome.tallies.items():
+                tallies.setdefault(name, _Tally()).merge(tally)
+        for name, tally in tallies.items():
+            _check_file(name, tally)
     except SparkifyError:
         for outcome in outcomes:
             remove_parts(events_folder, outcome.events)
             remove_parts(rejected_folder, outcome.rejected)
         raise
+    reasons = sum((tally.reasons for tally in tallies.values()), Counter[str]())
     report = IngestReport(
-        lines=sum(outcome.lines for outcome in outcomes),
+        lines=sum(tally.lines for tally in tallies.values()),
         bytes_read=sum(outcome.bytes_read for outcome in outcomes),
         events=[part for outcome in outcomes for part in outcome.events],
         rejected=[part for outcome in outcomes for part in outcome.rejected],
-        reasons=dict(_reasons(outcomes).most_common()),
+        reasons=dict(reasons.most_common()),
     )
     logger.info(
         "read %s lines: %s events, %s rejected",
@@ -153,65 +189,65 @@ def _block_bytes(total: int, cores: int) -> int:
 
 
 def _tasks(blocks: int, total: int, cores: int) -> int:
-    """One a block, but many small files share a task."""
-    return min(blocks, max(cores * _BLOCKS_PER_CORE, total // _SMALLEST_BLOCK))
+    """As many as there are parts to write, and enough to keep every core busy to the end."""
+    return min(blocks, max(cores * _BLOCKS_PER_CORE, -(-total // _PART_BYTES)))
 
 
-def _check(outcomes: list[_Outcome]) -> None:
-    for outcome in outcomes:
-        if outcome.error:
-            raise outcome.error
-    of_file: dict[str, list[_Outcome]] = {}
-    for outcome in outcomes:
-        of_file.setdefault(outcome.file.name, []).append(outcome)
-    for name, its_outcomes in of_file.items():
-        _check_file(name, its_outcomes)
-
-
-def _check_file(name: str, outcomes: list[_Outcome]) -> None:
-    if any(outcome.events for outcome in outcomes):
+def _check_file(name: str, tally: _Tally) -> None:
+    if tally.events:
         return
-    lines = sum(outcome.lines for outcome in outcomes)
-    if not lines:
+    if not tally.lines:
         raise SourceError(f"{name} holds no lines.")
-    reasons = _reasons(outcomes).most_common(_SHOWN_REASONS)
-    offset, reason = min(o.first_rejected for o in outcomes if o.first_rejected)
+    reasons = tally.reasons.most_common(_SHOWN_REASONS)
+    offset, reason = tally.first_rejected or (0, "")
     raise SourceError(
-        f"{name} is not an event log: none of its {lines:,} lines is an event. Expected is one "
-        "JSON object a line. Commonest reasons: "
+        f"{name} is not an event log: none of its {tally.lines:,} lines is an event. Expected is "
+        "one JSON object a line. Commonest reasons: "
         + "; ".join(f"{kind} ({count:,} lines)" for kind, count in reasons)
         + f". The first such line starts at byte {offset:,}: {reason}."
     )
 
 
-def _reasons(outcomes: Iterable[_Outcome]) -> Counter[str]:
-    return sum((outcome.reasons for outcome in outcomes), Counter())
-
-
 # What runs in a task.
 
 
-def _run(block: _Block, *, events_folder: str, rejected_folder: str, chunk_bytes: int) -> _Outcome:
+def _run(
+    blocks: Iterable[_Block], *, events_folder: str, rejected_folder: str, chunk_bytes: int
+) -> Iterator[_Outcome]:
     """Never raises what a user can act on: through Spark it would arrive as a Java stack trace."""
-    outcome = _Outcome(block.file)
-    try:
-        for offset, data in _whole_lines(block, chunk_bytes):
-            parsed = parse_block(
-                data, source_file=block.file.name, offset=offset, first=offset == 0
+    outcome = _Outcome()
+    held: list[ParsedBlock] = []
+
+    def write() -> None:
+        events = pl.concat([parsed.events for parsed in held])
+        rejected = pl.concat([parsed.rejected for parsed in held])
+        held.clear()
+        if events.height:
+            outcome.events.append(
+                write_part(events_folder, buckets.in_order(events), buckets.ROWS_TOGETHER)
             )
-            outcome.lines += parsed.lines
-            outcome.bytes_read += len(data)
-            if parsed.events.height:
-                outcome.events.append(write_part(events_folder, parsed.events))
-            if parsed.rejected.height:
-                outcome.rejected.append(write_part(rejected_folder, parsed.rejected))
-                reasons = parsed.rejected["reason"]
-                outcome.reasons.update(kind_of(reason) for reason in reasons)
-                first = (parsed.rejected["byte_offset"][0], reasons[0])
-                outcome.first_rejected = outcome.first_rejected or first
+        if rejected.height:
+            outcome.rejected.append(write_part(rejected_folder, rejected))
+
+    try:
+        written = 0
+        for block in blocks:
+            tally = outcome.tallies.setdefault(block.file.name, _Tally())
+            for offset, data in _whole_lines(block, chunk_bytes):
+                parsed = parse_block(
+                    data, source_file=block.file.name, offset=offset, first=offset == 0
+                )
+                tally.add(parsed)
+                held.append(parsed)
+                outcome.bytes_read += len(data)
+                if outcome.bytes_read - written >= _PART_BYTES:
+                    write()
+                    written = outcome.bytes_read
+        if held:
+            write()
     except SparkifyError as error:
         outcome.error = error
-    return outcome
+    yield outcome
 
 
 def _whole_lines(block: _Block, chunk_bytes: int) -> Iterator[tuple[int, bytes]]:

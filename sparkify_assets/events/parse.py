@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 
+from sparkify_assets.events.buckets import BUCKET, with_buckets
 from sparkify_assets.tables import INTEGER, NUMBER, RAW_EVENTS, REJECTED_LINES, STRING
 
 MAX_LINE_BYTES = 16 * 2**20
@@ -45,6 +46,8 @@ _EXACT_FLOAT = 2**53  # every whole number below it is exact as a float
 _FEW_LINES = 1_000
 _PIECES = 16
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+_ESCAPED_NUL_OR_HALF = re.compile(rb"\\u(0000|[dD][89a-fA-F])")
+_NEVER = pl.lit(False)
 
 
 def _field(column: str) -> str:
@@ -52,7 +55,8 @@ def _field(column: str) -> str:
     return re.sub(r"_(.)", lambda match: match[1].upper(), column)
 
 
-_LOG_COLUMNS = [column for column in RAW_EVENTS.columns if column.name != "source_file"]
+_NOT_IN_LOG = ("source_file", BUCKET)
+_LOG_COLUMNS = [column for column in RAW_EVENTS.columns if column.name not in _NOT_IN_LOG]
 _FIELD = {column.name: _field(column.name) for column in _LOG_COLUMNS}
 _REQUIRED = [_FIELD[c.name] for c in _LOG_COLUMNS if not c.nullable]
 _WHOLE = [_FIELD[c.name] for c in _LOG_COLUMNS if c.type == INTEGER]
@@ -91,14 +95,15 @@ def parse_block(data: bytes, *, source_file: str, offset: int, first: bool) -> P
         data, offset = data[len(_BOM) :], offset + len(_BOM)
     lines = count_lines(data)
     frame = None if _may_hold_long_line(data) else _read(data)
-    if frame is not None and frame.height == lines and not _doubtful(frame).any():
+    if frame is not None and frame.height == lines and not _doubtful(frame, data).any():
         events, rejected = frame, _rejected_frame([], [], [])
     else:
         events, rejected = _parse_with_bad_lines(data)
     if events.height + rejected.height != lines:
         raise AssertionError(f"{lines} lines became {events.height} + {rejected.height} rows")
+    events = events.rename(_COLUMN).with_columns(_text(source_file).alias("source_file"))
     return ParsedBlock(
-        events.rename(_COLUMN).with_columns(_text(source_file).alias("source_file")),
+        with_buckets(events),
         rejected.select(
             _text(source_file).alias("source_file"),
             pl.col("byte_offset") + offset,
@@ -111,7 +116,8 @@ def parse_block(data: bytes, *, source_file: str, offset: int, first: bool) -> P
 
 def count_lines(data: bytes) -> int:
     """Lines in `data`; a newline ends a line, and what follows the last one is a line too."""
-    return data.count(b"\n") + (not data.endswith(b"\n") and bool(data))
+    newlines = np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+    return int(newlines) + (not data.endswith(b"\n") and bool(data))
 
 
 def kind_of(reason: str) -> str:
@@ -229,12 +235,12 @@ def _read(data: bytes) -> pl.DataFrame | None:
     return frame.cast(dict(_SCHEMA))  # type: ignore[arg-type]
 
 
-def _doubtful(frame: pl.DataFrame) -> pl.Series:
+def _doubtful(frame: pl.DataFrame, data: bytes) -> pl.Series:
     """True for each row whose line must be looked at, though Polars could read it."""
     text = cs.string()
     # Polars writes an object or array into a text column as JSON, and half a UTF-16 pair as NUL.
     strange = text.str.starts_with("{") | text.str.starts_with("[")
-    nul = text.str.contains("\0", literal=True)
+    nul = text.str.contains("\0", literal=True) if _ESCAPED_NUL_OR_HALF.search(data) else _NEVER
     times = pl.col(_TIMES).is_between(_EARLIEST_MS, _LATEST_MS, closed="left")
     return frame.select(
         (
@@ -312,9 +318,10 @@ def _parse_lines(
     """Yield the events among lines low..high; the reasons of the others go into `reasons`."""
     if low == high:
         return
-    frame = _read(lines.together(low, high))
+    together = lines.together(low, high)
+    frame = _read(together)
     if frame is not None and frame.height == high - low:
-        doubtful = _doubtful(frame).arg_true().to_list()
+        doubtful = _doubtful(frame, together).arg_true().to_list()
         found = {low + row: reason for row in doubtful if (reason := lines.reason(low + row))}
         reasons.update(found)
         keep = np.ones(high - low, bool)

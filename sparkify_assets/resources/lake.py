@@ -11,14 +11,12 @@ no version names; readers never see them, and `vacuum` removes them.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import re
 import time
 import uuid
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +32,7 @@ from sparkify_assets.errors import LakeError
 from sparkify_assets.storage import (
     LAKE_VARIABLE,
     PartFile,
+    Range,
     explained,
     open_filesystem,
     read_part,
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _FOOTER_READERS = 8
-_GROUP = "__group"
 _SAID = "sparkify"  # the key of a commit's metadata that holds what its writer said
 
 
@@ -259,41 +257,6 @@ class Lake:
         parts = [read_part(file, names) for file in self.files(dataset, table.name)]
         return pl.concat([nothing, *parts])
 
-    def regroup(
-        self,
-        spark: SparkSession,
-        dataset: str,
-        source: str,
-        function: Callable[[pl.DataFrame], T],
-        *,
-        columns: Sequence[str],
-        keep: pl.Expr,
-        by: str,
-        groups: int,
-    ) -> list[T]:
-        """Bring rows with the same text in `by` together, and call `function` for each group.
-
-        Each task reads a part file of `source` and cuts the rows to `keep` into `groups` blocks;
-        Spark's shuffle moves the blocks as they are, columns and all, which costs a fraction of
-        what it costs to move rows one by one. What `function` returns is sent to the driver.
-        """
-
-        def cut(file: str) -> list[tuple[int, bytes]]:
-            rows = read_part(file, columns).filter(keep)
-            return [(group, _packed(block)) for group, block in _cut(rows, by, groups)]
-
-        def join(blocks: Iterable[tuple[int, bytes]]) -> Iterator[T]:
-            frames = [pl.read_ipc_stream(block) for _, block in blocks]
-            if frames:
-                yield function(pl.concat(frames))
-
-        files = self.files(dataset, source)
-        if not files:
-            return []
-        with explained(self.uri):
-            blocks = spark.sparkContext.parallelize(files, len(files)).flatMap(cut)
-            return blocks.partitionBy(groups, int).mapPartitions(join).collect()
-
     def over_parts(
         self,
         spark: SparkSession,
@@ -317,20 +280,29 @@ class Lake:
         with explained(self.uri):
             return spark.sparkContext.parallelize(files, len(files)).map(task).collect()
 
+    def over_ranges(
+        self,
+        spark: SparkSession,
+        dataset: str,
+        table: str,
+        function: Callable[[pl.DataFrame], T],
+        ranges: Sequence[Range],
+        columns: Sequence[str] | None = None,
+    ) -> list[T]:
+        """Call `function` in a Spark task for each range, with its rows of all part files.
 
-def _cut(rows: pl.DataFrame, by: str, groups: int) -> Iterator[tuple[int, pl.DataFrame]]:
-    """Blocks of rows; the same text in `by` gets the same group in every task."""
-    names = rows[by].unique()
-    group = pl.Series([zlib.crc32(name.encode()) % groups for name in names], dtype=pl.UInt32)
-    keyed = rows.join(pl.DataFrame({by: names, _GROUP: group}), on=by)
-    for (number,), block in keyed.partition_by(_GROUP, include_key=False, as_dict=True).items():
-        yield int(number), block
+        Part files in order of the ranges' column are read only where a range is. What `function`
+        returns is sent to the driver, so it should be small.
+        """
+        files = self.files(dataset, table)
 
+        def task(within: Range) -> T:
+            return function(pl.concat([read_part(file, columns, within) for file in files]))
 
-def _packed(rows: pl.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    rows.write_ipc_stream(buffer, compression="zstd")
-    return buffer.getvalue()
+        if not files:
+            return []
+        with explained(self.uri):
+            return spark.sparkContext.parallelize(ranges, len(ranges)).map(task).collect()
 
 
 def as_promised(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
