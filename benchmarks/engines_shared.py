@@ -47,9 +47,9 @@ def agents(values: Iterable[str]) -> pl.DataFrame:
 
 def texts(values: Sequence[str]) -> pl.DataFrame:
     """Repaired artists or songs, and their keys; asked once for each."""
-    values = pl.Series("value", values, pl.String)
+    distinct = pl.Series("value", values, pl.String)
     repaired = [value if value.isascii() else clean.repair_text(value) for value in values]
-    return pl.DataFrame({"value": values, "repaired": repaired, "key": clean.keys(values)})
+    return pl.DataFrame({"value": distinct, "repaired": repaired, "key": clean.keys(distinct)})
 
 
 # SQL
