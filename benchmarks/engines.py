@@ -27,10 +27,12 @@ from benchmarks.measuring import Run, in_turn, median_ratio, report, run
 from sparkify_assets.simulation.log import BYTES_A_USER_DAY
 
 DAYS, SEED = 61, 1
-# Name -> module and options, and words. `bare` leaves out the checks as well.
+# Name -> module and options, and words. `bare` leaves out the checks as well; `scores` goes on to
+# the model and the scores of all users.
 ENGINES = {
     "ours": (["engines_ours"], "this project"),
     "bare": (["engines_ours", "--bare"], "itself without Dagster"),
+    "scores": (["engines_ours", "--scores"], "itself, log to scores"),
     "duckdb": (["engines_duckdb"], "DuckDB"),
     "polars": (["engines_polars"], "Polars"),
     "spark_json": (["engines_spark_json"], "Spark's JSON reader"),
@@ -94,11 +96,16 @@ def report_all(runs: dict[str, list[Run]], size: int) -> None:
         report("engines", f"{at}, {words}, time", seconds, "s")
         report("engines", f"{at}, {words}, peak memory", peak, "GiB")
     for name, measured in runs.items():
-        if name in ("ours", "seed") or "ours" not in runs:
+        if name in ("ours", "seed", "scores") or "ours" not in runs:
             continue
         ratio = median_ratio(runs["ours"], measured)
         goal = 1.0 if name == "duckdb" and size >= FULL_BYTES else None
         report("engines", f"{at}, this project against {ENGINES[name][1]}", ratio, "times", goal)
+    if {"scores", "duckdb"} <= runs.keys():
+        ratio = median_ratio(runs["scores"], runs["duckdb"])
+        goal = 1.5 if size >= FULL_BYTES else None
+        row = f"{at}, log to scores against DuckDB's log to features"
+        report("engines", row, ratio, "times", goal)
     if {"ours", "seed"} <= runs.keys():
         faster = median_ratio(runs["seed"], runs["ours"])
         row = f"{at}, this project faster than {ENGINES['seed'][1]}"

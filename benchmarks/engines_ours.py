@@ -1,7 +1,7 @@
-"""Log to feature table with this project: `python -m benchmarks.engines_ours LOG FOLDER [--bare]`.
+"""Log to feature table with this project: `python -m benchmarks.engines_ours LOG FOLDER`.
 
-Belongs here: running the product's own job up to `feature_table`, with its checks, in a fresh
-lake. Does not belong here: any computation of its own.
+Belongs here: running the product's own job up to `feature_table` (`--scores`: to `churn_scores`),
+with its checks, in a fresh lake. Does not belong here: any computation of its own.
 
 With `--bare` the same assets' functions are called one after the other and their tables are
 committed, without a Dagster run, its events and its checks.
@@ -12,19 +12,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 DATASET = "full"
 TOGETHER = ("raw_events", "rejected_lines")  # made by one function
 ASSETS = (*TOGETHER, "cleaned_events", "user_labels", "user_days", "feature_table")
+SCORES = (*ASSETS, "trained_model", "churn_scores")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("log", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--bare", action="store_true")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--bare", action="store_true")
+    how.add_argument("--scores", action="store_true")
     given = parser.parse_args()
     home = given.folder / "dagster"
     home.mkdir()
@@ -34,10 +38,10 @@ def main() -> int:
         "SPARKIFY_LAKE": str(given.folder / "lake"),
         "DAGSTER_HOME": str(home),
     }
-    return run_bare() if given.bare else run()
+    return run_bare() if given.bare else run(SCORES if given.scores else ASSETS)
 
 
-def run() -> int:
+def run(assets: Sequence[str]) -> int:
     """As the UI or `python -m sparkify_assets` would; 0 when all of it succeeded."""
     import dagster as dg
 
@@ -47,7 +51,7 @@ def run() -> int:
     result = job.execute_in_process(
         instance=dg.DagsterInstance.get(),
         partition_key=DATASET,
-        asset_selection=[dg.AssetKey(name) for name in ASSETS],
+        asset_selection=[dg.AssetKey(name) for name in assets],
         raise_on_error=False,
     )
     return 0 if result.success else 1

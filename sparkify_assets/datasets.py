@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from sparkify_assets.churn.boosting import ROWS_FOR_WORKERS
 from sparkify_assets.errors import SettingError
 from sparkify_assets.simulation import MINI_SEED
 
@@ -109,6 +110,11 @@ class TrainingConfig(dg.Config):
 
     folds: int = Field(default=5, ge=2, le=20, description="Folds by user.")
     seed: int = Field(default=1, ge=0, description="Seed of folds and models.")
+    rows_for_workers: int = Field(
+        default=ROWS_FOR_WORKERS,
+        ge=1,
+        description="From this many rows on, XGBoost is trained on Spark's workers.",
+    )
 
 
 class EvaluationConfig(TrainingConfig):

@@ -11,7 +11,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from sparkify_assets.churn import models
+from sparkify_assets.churn import boosting, models
 from sparkify_assets.churn.models import BASELINES, CANDIDATES, Blend, Linear, fit, load
 from sparkify_assets.errors import NotEnoughDataError, SparkifyError
 
@@ -262,8 +262,8 @@ def test_the_search_holds_out_whole_users_and_stops_early(monkeypatch: pytest.Mo
         return train(settings, data, rounds, **more)
 
     monkeypatch.setattr(xgboost, "train", spy)
-    settings, rounds = models._searched(models._BOOSTING, x, label, users, seed=0)
+    settings, rounds = boosting.searched(boosting.SETTINGS, x, label, users, seed=0)
     assert all(not learned & held_out for learned, held_out in seen)
     assert len(seen[0][1]) == 400
     assert settings["max_depth"] in (3, 5)
-    assert 10 < rounds < models._MOST_ROUNDS
+    assert 10 < rounds < boosting.MOST_ROUNDS

@@ -179,6 +179,7 @@ def report(**changed: Any) -> ReportData:
                 rows=ROWS.get(name, 10),
                 size=1_000,
                 files=1,
+                committed_at=datetime(2026, 1, 2, tzinfo=timezone.utc),
                 metadata={"run_id": RUN} | SAID.get(name, {}) | said.get(name, {}),
             )
             for number, name in enumerate(TABLES)

@@ -1,6 +1,7 @@
 """From the feature table to a model, what it is worth, what goes with churn, and scores."""
 
 import json
+from collections.abc import Sequence
 from datetime import date
 from importlib.metadata import version
 
@@ -12,6 +13,7 @@ from dagster_pyspark import LazyPySparkResource
 
 from sparkify_assets.assets.declaring import ANALYTICS, SPARK_POOL, described, explained
 from sparkify_assets.churn import cutoffs, evaluation, factors, metrics, scoring
+from sparkify_assets.churn.boosting import Workers
 from sparkify_assets.churn.features import FEATURE_NAMES, FEATURES
 from sparkify_assets.datasets import (
     PARTITIONS,
@@ -20,11 +22,12 @@ from sparkify_assets.datasets import (
     TrainingConfig,
 )
 from sparkify_assets.resources.io_manager import LakeResource
-from sparkify_assets.resources.lake import Version, as_promised
+from sparkify_assets.resources.lake import Lake, Version, as_promised
 from sparkify_assets.storage import PartFile, write_part
-from sparkify_assets.tables import CHURN_SCORES, Rows
+from sparkify_assets.tables import CHURN_SCORES, FEATURE_TABLE, Rows
 
 _GROUP = "churn"
+_OUTCOME = ("protocol", "user_id", "as_of", "label")
 _SPAN = ("log_start", "log_end", "last_day")
 _LIBRARIES = ("scikit-learn", "xgboost-cpu", "skops", "numpy")
 
@@ -32,32 +35,33 @@ _LIBRARIES = ("scikit-learn", "xgboost-cpu", "skops", "numpy")
 @dg.asset(
     **described("trained_model", group=_GROUP, kinds={"scikitlearn", "xgboost"}, owner=ANALYTICS),
     partitions_def=PARTITIONS,
+    pool=SPARK_POOL,
 )
 @explained
 def trained_model(
     context: dg.AssetExecutionContext,
     config: TrainingConfig,
     lake: LakeResource,
-    feature_table: pl.DataFrame,
+    pyspark: LazyPySparkResource,
+    feature_table: Version,
 ) -> Rows:
-    seen = lake.lake.version(context.partition_key, "feature_table")
-    evaluation.check_enough(
-        cutoffs.learnable(feature_table, cutoffs.WHOLE_LOG).select("user_id", "label").to_pandas()
-    )
+    dataset, said = context.partition_key, feature_table.metadata
+    evaluation.check_enough(_learnable(lake.lake, dataset, cutoffs.WHOLE_LOG, _OUTCOME).to_pandas())
     cutoffs.check_horizon(
-        cutoffs.Span(*(date.fromisoformat(seen.metadata[name]) for name in _SPAN)),
-        seen.metadata["cutoffs"],
-        seen.metadata["horizon_days"],
+        cutoffs.Span(*(date.fromisoformat(said[name]) for name in _SPAN)),
+        said["cutoffs"],
+        said["horizon_days"],
     )
     trained = evaluation.train(
-        cutoffs.learnable(feature_table, cutoffs.FORECAST),
+        _learnable(lake.lake, dataset, cutoffs.FORECAST),
         FEATURE_NAMES,
         folds=config.folds,
         seed=config.seed,
+        workers=_workers(config, pyspark),
     )
     table = trained.to_rows().assign(
-        horizon_days=seen.metadata["horizon_days"],
-        feature_table_version=seen.number,
+        horizon_days=said["horizon_days"],
+        feature_table_version=feature_table.number,
         libraries=json.dumps({name: version(name) for name in _LIBRARIES}),
     )
     chosen = trained.choice.chosen
@@ -68,7 +72,19 @@ def trained_model(
             "churned_users": trained.churned_users,
         }
     )
-    return Rows(pl.from_pandas(table), {"feature_table": seen.number})
+    return Rows(pl.from_pandas(table), {"feature_table": feature_table.number})
+
+
+def _learnable(
+    lake: Lake, dataset: str, protocol: str, columns: Sequence[str] | None = None
+) -> pl.DataFrame:
+    """The rows of a protocol to learn from, with the columns that are used of them."""
+    columns = columns or evaluation.columns(FEATURE_NAMES, protocol)
+    return lake.read_polars(dataset, FEATURE_TABLE, columns, cutoffs.is_learnable(protocol))
+
+
+def _workers(config: TrainingConfig, pyspark: LazyPySparkResource) -> Workers:
+    return Workers(lambda: pyspark.spark_session, config.rows_for_workers)
 
 
 @dg.asset(
@@ -79,6 +95,7 @@ def trained_model(
         owner=ANALYTICS,
     ),
     partitions_def=PARTITIONS,
+    pool=SPARK_POOL,
     deps=["trained_model"],
 )
 @explained
@@ -86,31 +103,32 @@ def evaluation_predictions(
     context: dg.AssetExecutionContext,
     config: EvaluationConfig,
     lake: LakeResource,
-    feature_table: pl.DataFrame,
+    pyspark: LazyPySparkResource,
+    feature_table: Version,
 ) -> Rows:
-    seen = lake.lake.version(context.partition_key, "feature_table")
     found = []
     left_out: dict[str, str] = {}
     for protocol, horizon in (
-        (cutoffs.FORECAST, seen.metadata["horizon_days"]),
+        (cutoffs.FORECAST, feature_table.metadata["horizon_days"]),
         (cutoffs.WHOLE_LOG, None),
     ):
         context.log.info(f"testing the models, {protocol}")
         result = evaluation.evaluate(
-            cutoffs.learnable(feature_table, protocol),
+            _learnable(lake.lake, context.partition_key, protocol),
             FEATURE_NAMES,
             protocol,
             horizon_days=horizon,
             folds=config.folds,
             repeats=config.repeats,
             seed=config.seed,
+            workers=_workers(config, pyspark),
         )
         found.append(result.predictions)
         left_out |= {f"{protocol}, {name}": why for name, why in result.left_out.items()}
     for what, why in left_out.items():
         context.log.warning(f"left out: {what}: {why}")
     context.add_output_metadata({"left_out": left_out})
-    said = {"feature_table": seen.number, "left_out": left_out}
+    said = {"feature_table": feature_table.number, "left_out": left_out}
     return Rows(pl.from_pandas(pd.concat(found, ignore_index=True)), said)
 
 
@@ -143,13 +161,17 @@ _PLOTTED = ("pr_auc", "roc_auc", "weighted_f1", "f1", "brier_score", "lift_top_1
     partitions_def=PARTITIONS,
 )
 @explained
-def churn_factors(trained_model: pl.DataFrame, feature_table: pl.DataFrame) -> pl.DataFrame:
-    table = factors.churn_factors(
-        evaluation.chosen_model(trained_model.to_pandas()),
-        cutoffs.learnable(feature_table, cutoffs.FORECAST),
-        FEATURES,
+def churn_factors(
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    trained_model: pl.DataFrame,
+    feature_table: Version,
+) -> pl.DataFrame:
+    model = evaluation.chosen_model(trained_model.to_pandas())
+    rows = _learnable(
+        lake.lake, context.partition_key, cutoffs.FORECAST, [*_OUTCOME, *model.features]
     )
-    return pl.from_pandas(table)
+    return pl.from_pandas(factors.churn_factors(model, rows, FEATURES))
 
 
 @dg.asset(
@@ -168,12 +190,13 @@ def churn_scores(
     dataset, spark = context.partition_key, pyspark.spark_session
     model = evaluation.chosen_model(trained_model.to_pandas())
     as_of = date.fromisoformat(feature_table.metadata["log_end"])
+    columns = sorted({"protocol", "user_id", "as_of", scoring.LEVEL_FEATURE, *model.features})
     folder = lake.lake.new_parts(dataset, "churn_scores")
 
     def predict(rows: pl.DataFrame) -> np.ndarray:
         return model.predict(cutoffs.forecast_at(rows, as_of))
 
-    found = lake.lake.over_parts(spark, dataset, "feature_table", predict)
+    found = lake.lake.over_parts(spark, dataset, "feature_table", predict, columns)
     bounds = scoring.decile_bounds(np.concatenate(found))
 
     def write_scores(rows: pl.DataFrame) -> PartFile:
@@ -187,4 +210,5 @@ def churn_scores(
         "trained_model": lake.lake.version(dataset, "trained_model").number,
         "feature_table": feature_table.number,
     }
-    return Rows(lake.lake.over_parts(spark, dataset, "feature_table", write_scores), said)
+    parts = lake.lake.over_parts(spark, dataset, "feature_table", write_scores, columns)
+    return Rows(parts, said)

@@ -76,9 +76,14 @@ def check_horizon(log: Span, cutoffs: Sequence[object], horizon_days: int) -> No
         )
 
 
+def is_learnable(protocol: str) -> pl.Expr:
+    """True for the rows of a protocol whose outcome is known."""
+    return (pl.col("protocol") == protocol) & pl.col("label").is_not_null()
+
+
 def learnable(feature_table: pl.DataFrame, protocol: str) -> pl.DataFrame:
     """The rows of a protocol whose outcome is known."""
-    return feature_table.filter((pl.col("protocol") == protocol) & pl.col("label").is_not_null())
+    return feature_table.filter(is_learnable(protocol))
 
 
 def forecast_at(feature_table: pl.DataFrame, as_of: date) -> pl.DataFrame:

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from sparkify_assets.churn import metrics, models, splits
+from sparkify_assets.churn.boosting import Workers
 from sparkify_assets.churn.cutoffs import FORECAST
 from sparkify_assets.churn.features import CORE
 from sparkify_assets.churn.models import Model
@@ -136,6 +137,7 @@ class _Rows:
     candidates: tuple[str, ...]
     baselines: Mapping[str, Sequence[str]]
     core: tuple[str, ...]  # what the candidates learn from
+    workers: Workers | None
 
     @property
     def label(self) -> np.ndarray:
@@ -149,9 +151,9 @@ class _Rows:
         return replace(self, frame=self.frame[mask].reset_index(drop=True), x=self.x[mask])
 
     def fit(self, seed: int) -> dict[str, Model]:
-        users = self.frame["user_id"].to_numpy()
+        how = models.Fitting(seed, self.frame["user_id"].to_numpy(), self.workers)
         return models.fit_all(
-            self.names, self.x, self.label, self.features, seed, self.baselines, users, self.core
+            self.names, self.x, self.label, self.features, how, self.baselines, self.core
         )
 
     def predict(self, fitted: Mapping[str, Model]) -> np.ndarray:
@@ -172,14 +174,16 @@ def train(
     seed: int = 0,
     candidates: Sequence[str] = models.CANDIDATES,
     jobs: int = -1,
+    workers: Workers | None = None,
 ) -> Trained:
     """Run the procedure on all rows of a feature table (pandas or Polars) that have a label.
 
     The model is one for the forecast protocol: it learns from CORE where `features` hold it.
-    `jobs` fits run side by side (-1: one a core). Raises NotEnoughDataError for fewer than
+    `jobs` fits run side by side (-1: one a core); `workers` train what is too large for one
+    machine. Raises NotEnoughDataError for fewer than
     MIN_CHURNED_USERS churned users, SparkifyError for features that cannot be used.
     """
-    rows = _labelled(frame, features, candidates, {}, FORECAST)
+    rows = _labelled(frame, features, candidates, {}, FORECAST, workers)
     check_enough(rows.frame)
     fitted, choice = _train(rows, folds, seed, jobs)
     return Trained(
@@ -203,6 +207,7 @@ def evaluate(
     candidates: Sequence[str] = models.CANDIDATES,
     baselines: Mapping[str, Sequence[str]] = models.BASELINES,
     jobs: int = -1,
+    workers: Workers | None = None,
 ) -> Evaluation:
     """Predictions for every labelled row by models that did not learn from it.
 
@@ -212,7 +217,7 @@ def evaluate(
     each baseline and "chosen", whose `candidate` says which one the training rows chose.
     Errors as in `train`.
     """
-    rows = _labelled(frame, features, candidates, baselines, protocol)
+    rows = _labelled(frame, features, candidates, baselines, protocol, workers)
     check_enough(rows.frame)
     found = [
         _grouped(rows, folds, seed + repeat, jobs).assign(estimate="grouped", repeat=repeat)
@@ -240,27 +245,43 @@ def check_enough(frame: pd.DataFrame) -> None:
             )
 
 
+def columns(features: Sequence[str], protocol: str) -> list[str]:
+    """What `train` and `evaluate` read of a feature table."""
+    return ["protocol", "user_id", "as_of", "label", *_used(features, protocol, models.BASELINES)]
+
+
+def _core(features: Sequence[str], protocol: str) -> tuple[str, ...]:
+    """What candidates learn from: in the forecast protocol, where churned rows are few, CORE.
+
+    With the whole log in view all features tell something, as they leak.
+    """
+    return CORE if protocol == FORECAST and set(CORE) <= set(features) else tuple(features)
+
+
+def _used(
+    features: Sequence[str], protocol: str, baselines: Mapping[str, Sequence[str]]
+) -> list[str]:
+    used = {*_core(features, protocol), *(name for seen in baselines.values() for name in seen)}
+    return [name for name in features if name in used]
+
+
 def _labelled(
     frame: Any,
     features: Sequence[str],
     candidates: Sequence[str],
     baselines: Mapping[str, Sequence[str]],
     protocol: str,
+    workers: Workers | None,
 ) -> _Rows:
-    """Rows whose outcome is known, sorted, so that the order they came in changes nothing.
-
-    In the forecast protocol churned rows are few and candidates learn from CORE; with the whole
-    log in view all features tell something, as they leak.
-    """
-    core = CORE if protocol == FORECAST and set(CORE) <= set(features) else tuple(features)
-    used = {*core, *(name for seen in baselines.values() for name in seen)}
-    features = [name for name in features if name in used]
+    """Rows whose outcome is known, sorted, so that the order they came in changes nothing."""
+    core = _core(features, protocol)
+    features = _used(features, protocol, baselines)
     if not isinstance(frame, pd.DataFrame):
         frame = frame.to_pandas()
     known = frame[frame["label"].notna()].sort_values(["user_id", "as_of"], kind="stable")
     x = models.as_matrix(known, features)
     keys = known[["user_id", "as_of", "label"]].astype({"label": bool}).reset_index(drop=True)
-    return _Rows(keys, x, tuple(features), tuple(candidates), dict(baselines), core)
+    return _Rows(keys, x, tuple(features), tuple(candidates), dict(baselines), core, workers)
 
 
 def _simplest_of_the_best(rows: _Rows, probability: np.ndarray, fold: np.ndarray) -> str:
@@ -330,6 +351,8 @@ def _fit_without(
         fitted = rows.where(~held_out).fit(seed)
         return fitted, rows.where(held_out).predict(fitted)
 
+    if rows.workers and rows.workers.take(len(rows.x)):
+        jobs = 1  # each fit takes all the workers there are
     # Threads: the fits release Python's lock and share the rows. Each is to use one core.
     with threadpool_limits(1):
         return Parallel(n_jobs=jobs, prefer="threads")(delayed(one)(out) for out in left_out)

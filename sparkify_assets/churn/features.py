@@ -429,6 +429,7 @@ _SUMMED = (
     "gaps",
 )
 _WINDOWED = (*ACTIVITY, *RECENT_PAGES)
+_MILLION = 10**6
 
 
 def _measured(days: pl.DataFrame) -> pl.DataFrame:
@@ -445,14 +446,15 @@ def _measured(days: pl.DataFrame) -> pl.DataFrame:
 def population_totals(days: pl.DataFrame) -> pl.DataFrame:
     """Sums of everybody's days, a row a day; additive over any split of the users.
 
-    Returns day, `new_users` (those whose first day it is) and every summed column.
+    Returns day, `new_users` (those whose first day it is) and every summed column, in whole
+    millionths: so no split, and no order of adding up, changes a digit.
     """
     first = (pl.col("day") == pl.col("day").min().over("user_id")).alias("new_users")
     return (
         _measured(days)
         .with_columns(first)
         .group_by("day")
-        .agg(pl.col("new_users", *_SUMMED).sum().cast(pl.Float64))
+        .agg((pl.col("new_users", *_SUMMED) * _MILLION).round().cast(pl.Int64).sum())
     )
 
 
@@ -464,8 +466,7 @@ def population_rates(
     totals: the results of `population_totals` for disjoint sets of users. Cutoffs that no day
     precedes are left out.
     """
-    # Sorted, because the last digits of a sum depend on the order of what is added.
-    by_day = pl.concat(totals).group_by("day").agg(pl.all().sort().sum()).sort("day")
+    by_day = pl.concat(totals).group_by("day").agg(pl.all().sum()).sort("day")
     so_far = by_day.with_columns(pl.exclude("day").cum_sum())
     at = pl.DataFrame({"as_of": sorted(set(cutoffs))}, schema={"as_of": pl.Date})
     known = at.join_asof(
@@ -474,7 +475,9 @@ def population_rates(
     exposure = (pl.col("as_of") - pl.lit(log_start)).dt.total_days() * pl.col("new_users")
 
     def rate(column: str, per: pl.Expr, name: str) -> pl.Expr:
-        return (pl.col(column) / per.clip(lower_bound=1)).alias(f"population__{column}_per_{name}")
+        return (pl.col(column) / per.clip(lower_bound=_MILLION)).alias(
+            f"population__{column}_per_{name}"
+        )
 
     songs, sessions = pl.col("songs"), pl.col("sessions")
     return known.select(

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from sparkify_assets.churn import boosting
 from sparkify_assets.errors import NotEnoughDataError, SparkifyError
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ BASELINES: Mapping[str, tuple[str, ...]] = {
     "level_only": ("is_paid",),
     "sessions_per_day": ("sessions_per_day_lifetime",),
 }
-# Churned rows from which on a fit looks for its own strength instead of taking the safe default.
-ENOUGH_TO_SEARCH = 300
 # The blend is the mean of these in log-odds, so that their contributions still add up.
 BLENDED = ("logistic_regression", "xgboost")
 
@@ -126,7 +125,7 @@ class Model(ABC):
         """The model of `parts`; `common` holds name, features and typical."""
 
     def save(self) -> bytes:
-        """The model as a zip file; the same model gives the same bytes."""
+        """The model as a zip file; the same model gives the same bytes, unless it is a forest."""
         plain, files = self.parts()
         header = {
             "format_version": FORMAT_VERSION,
@@ -338,6 +337,19 @@ class Blend(Model):
 KINDS: dict[str, type[Model]] = {cls.kind: cls for cls in (Linear, Boosted, Forest, Blend)}
 
 
+@dataclass(frozen=True)
+class Fitting:
+    """What a fit may need besides its rows.
+
+    `users` (one a row) keeps a user's rows together where a fit holds rows out to find its size;
+    without it each row counts as a user. `workers` train what is too large for one machine.
+    """
+
+    seed: int = 0
+    users: np.ndarray | None = None
+    workers: boosting.Workers | None = None
+
+
 def fit(
     name: str,
     frame: Any,
@@ -353,7 +365,7 @@ def fit(
     """
     x, outcome = as_matrix(frame, features), np.asarray(label, dtype=bool)
     users = np.asarray(frame["user_id"]) if "user_id" in frame.columns else None
-    return fit_all([name], x, outcome, features, seed, baselines, users)[name]
+    return fit_all([name], x, outcome, features, Fitting(seed, users), baselines)[name]
 
 
 def fit_all(
@@ -361,16 +373,13 @@ def fit_all(
     x: np.ndarray,
     label: np.ndarray,
     features: Sequence[str],
-    seed: int = 0,
+    how: Fitting,
     baselines: Mapping[str, Sequence[str]] = BASELINES,
-    users: np.ndarray | None = None,
     core: Sequence[str] | None = None,
 ) -> dict[str, Model]:
     """Fit several on the same rows; what a blend is made of is fitted once.
 
     Candidates learn from the features `core`, by default all; baselines from their own.
-    `users` (one a row) keeps a user's rows together where a fit holds rows out to find its size;
-    without it each row counts as a user.
     """
     if label.all() or not label.any():
         raise NotEnoughDataError(
@@ -390,19 +399,14 @@ def fit_all(
             elif name in baselines:
                 fitted[name] = _fit_baseline(name, x, label, features, baselines[name])
             else:
-                fitted[name] = _FITTERS[name](name, x_seen, label, common, seed, users)
+                fitted[name] = _FITTERS[name](name, x_seen, label, common, how)
         return fitted[name]
 
     return {name: fit_one(name) for name in names}
 
 
 def _fit_linear(
-    name: str,
-    x: np.ndarray,
-    label: np.ndarray,
-    common: dict[str, Any],
-    seed: int,
-    users: np.ndarray | None,
+    name: str, x: np.ndarray, label: np.ndarray, common: dict[str, Any], how: Fitting
 ) -> Linear:
     unknown = np.isnan(x)
     squares, others = np.nansum(x**2, axis=0), np.maximum((~unknown & (x != 0)).sum(axis=0), 1)
@@ -452,7 +456,7 @@ def _ridge(design: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, float]:
     from sklearn.linear_model import LogisticRegression
 
     default = 1 / design.shape[1]
-    enough = label.sum() >= ENOUGH_TO_SEARCH
+    enough = label.sum() >= boosting.ENOUGH_TO_SEARCH
     model = LogisticRegression(C=default, max_iter=500, warm_start=True)
     best, found = -np.inf, (np.empty(0), 0.0)
     for variance in default * np.array([1, 3, 10, 30, 100] if enough else [1]):
@@ -486,16 +490,11 @@ def _fit_baseline(
         raise SparkifyError(f"The baseline {name} needs the feature {missing[0]}, which is absent.")
     x = x[:, [list(features).index(feature) for feature in seen]]
     common: dict[str, Any] = {"features": tuple(seen), "typical": _median(x)}
-    return _fit_linear(name, x, label, common, seed=0, users=None)
+    return _fit_linear(name, x, label, common, Fitting())
 
 
 def _fit_forest(
-    name: str,
-    x: np.ndarray,
-    label: np.ndarray,
-    common: dict[str, Any],
-    seed: int,
-    users: np.ndarray | None,
+    name: str, x: np.ndarray, label: np.ndarray, common: dict[str, Any], how: Fitting
 ) -> Forest:
     from sklearn.ensemble import RandomForestClassifier
 
@@ -506,84 +505,16 @@ def _fit_forest(
         max_samples=drawn / len(x),
         # Larger leaves for more rows: smoother probabilities.
         min_samples_leaf=max(2, round(np.sqrt(drawn) / 4)),
-        random_state=seed,
+        random_state=how.seed,
     )
     return Forest(name, **common, forest=forest.fit(x.astype(np.float32), label))
 
 
-# Shallow and slow, as churned rows are few; no scale_pos_weight, so that probabilities stay
-# calibrated.
-_BOOSTING: dict[str, Any] = {
-    "objective": "binary:logistic",
-    "tree_method": "hist",
-    "learning_rate": 0.05,
-    "max_depth": 3,
-    "min_child_weight": 2,
-    "subsample": 0.7,
-    "colsample_bynode": 0.3,
-    "reg_lambda": 5,
-    "max_bin": 64,
-    "nthread": 1,  # the callers run whole fits side by side instead
-}
-_ROUNDS = (100, 300)  # one for every two churned rows, within these
-# Tried where churned rows are many, up to _MOST_ROUNDS, stopping early.
-_LARGER: tuple[dict[str, Any], ...] = (
-    {"max_depth": 3, "max_bin": 256},
-    {"max_depth": 5, "max_bin": 256, "colsample_bynode": 0.6},
-)
-_MOST_ROUNDS = 500
-_PATIENCE = 25
-# Rows beyond this teach the search for size and rounds nothing more.
-_ROWS_TO_SEARCH = 25_000
-
-
 def _fit_xgboost(
-    name: str,
-    x: np.ndarray,
-    label: np.ndarray,
-    common: dict[str, Any],
-    seed: int,
-    users: np.ndarray | None,
+    name: str, x: np.ndarray, label: np.ndarray, common: dict[str, Any], how: Fitting
 ) -> Boosted:
-    """Few shallow trees; where churned rows are many, as large as held-out users allow."""
-    import xgboost
-
-    settings, rounds = {**_BOOSTING, "seed": seed}, int(np.clip(label.sum() / 2, *_ROUNDS))
-    if label.sum() >= ENOUGH_TO_SEARCH:
-        settings, rounds = _searched(settings, x, label, users, seed)
-    booster = xgboost.train(settings, xgboost.DMatrix(x, label=label, nthread=1), rounds)
+    booster = boosting.fit(x, label, seed=how.seed, users=how.users, workers=how.workers)
     return Boosted(name, **common, booster=booster)
-
-
-def _searched(
-    settings: dict[str, Any],
-    x: np.ndarray,
-    label: np.ndarray,
-    users: np.ndarray | None,
-    seed: int,
-) -> tuple[dict[str, Any], int]:
-    """Settings and rounds with the least log loss on a fifth of the (training) users."""
-    import xgboost
-
-    number = np.arange(len(x)) if users is None else np.unique(users, return_inverse=True)[1]
-    place = np.random.default_rng(seed).permutation(number.max() + 1)[number] / (number.max() + 1)
-    share = min(1.0, _ROWS_TO_SEARCH / len(x))
-    held_out, learn = place < share / 5, (place >= share / 5) & (place < share)
-    test = xgboost.DMatrix(x[held_out], label=label[held_out], nthread=1)
-    train = xgboost.DMatrix(x[learn], label=label[learn], nthread=1)
-    tried = []
-    for larger in _LARGER:
-        booster = xgboost.train(
-            {**settings, **larger},
-            train,
-            _MOST_ROUNDS,
-            evals=[(test, "held_out")],
-            early_stopping_rounds=_PATIENCE,
-            verbose_eval=False,
-        )
-        tried.append((booster.best_score, booster.best_iteration + 1, {**settings, **larger}))
-    _, rounds, best = min(tried, key=lambda trial: trial[0])
-    return best, rounds
 
 
 _FITTERS: dict[str, Callable[..., Model]] = {

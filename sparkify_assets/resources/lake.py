@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -58,6 +59,7 @@ class Version:
     size: int  # bytes
     files: int
     metadata: dict[str, Any]  # what its writer said of it
+    committed_at: datetime
 
 
 def default_root() -> str:
@@ -226,13 +228,15 @@ class Lake:
         """The newest version of a table. Raises LakeError when there is none."""
         delta = self._delta(dataset, table)
         actions = pa.table(delta.get_add_actions(flatten=True))
+        (commit,) = delta.history(1)
         return Version(
             path=self.folder(dataset, table),
             number=delta.version(),
             rows=sum(actions["num_records"].to_pylist()),
             size=sum(actions["size_bytes"].to_pylist()),
             files=actions.num_rows,
-            metadata=json.loads(delta.history(1)[0].get(_SAID, "{}")),
+            metadata=json.loads(commit.get(_SAID, "{}")),
+            committed_at=datetime.fromtimestamp(commit["timestamp"] / 1000, timezone.utc),
         )
 
     def files(self, dataset: str, table: str) -> list[str]:
@@ -249,12 +253,20 @@ class Lake:
         return spark.read.schema(table.spark_schema).parquet(*files)
 
     def read_polars(
-        self, dataset: str, table: Table, columns: Sequence[str] | None = None
+        self,
+        dataset: str,
+        table: Table,
+        columns: Sequence[str] | None = None,
+        keep: pl.Expr | bool = True,
     ) -> pl.DataFrame:
-        """A Polars frame of the newest version; for tables that fit in memory."""
+        """A Polars frame of the newest version, or of the rows to `keep`, which must fit in memory.
+
+        `keep` may use the `columns` alone.
+        """
         names = list(columns or table.names)
         nothing = pl.DataFrame(schema=table.polars_schema).select(names)
-        parts = [read_part(file, names) for file in self.files(dataset, table.name)]
+        files = self.files(dataset, table.name)
+        parts = [read_part(file, names).filter(keep).rechunk() for file in files]
         return pl.concat([nothing, *parts])
 
     def over_parts(
