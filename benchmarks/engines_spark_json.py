@@ -18,8 +18,9 @@ import polars as pl
 
 from benchmarks import engines_shared as shared
 from benchmarks.engines_shared import FIELDS, NO_LISTS
+from sparkify_assets.capacity import memory_bytes
 from sparkify_assets.events.clean import RAW_COLUMNS
-from sparkify_assets.resources.spark import memory_bytes, spark_settings
+from sparkify_assets.resources.spark import spark_settings
 from sparkify_assets.tables import RAW_EVENTS
 
 if TYPE_CHECKING:

@@ -17,6 +17,10 @@ class SourceError(SparkifyError):
     """The event log is missing, unreadable, truncated or not an event log."""
 
 
+class CapacityError(SparkifyError):
+    """The machine has too little memory or disk for what was asked."""
+
+
 class LakeError(SparkifyError):
     """The lake's folder cannot be read or written."""
 

@@ -344,7 +344,7 @@ def test_no_room_for_a_simulated_log(small_disk: Lake) -> None:
     said = command(small_disk, None)
     assert said.code == 1
     assert len(said.lines) == 2
-    assert "The log needs about 0.2 GB of free disk; " in said.lines[0]
+    assert "The log of 225 users and 61 days takes about 0.2 GB of disk; " in said.lines[0]
 
 
 # A process of its own, with a JVM of its own that could say something too

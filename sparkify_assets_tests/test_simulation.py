@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparkify_assets.errors import SettingError
+from sparkify_assets.errors import CapacityError, SettingError
 from sparkify_assets.simulation import log as log_module
 from sparkify_assets.simulation import write_log
 from sparkify_assets.simulation.blocks import Block, blocks_of, live
@@ -346,7 +346,7 @@ def _fail(plan: Plan, day: int) -> Path:
 
 
 def test_too_little_disk_is_said_with_the_figures(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match=r"needs about [\d,]+\.\d GB of free disk; .* has"):
+    with pytest.raises(CapacityError, match=r"takes about [\d,]+\.\d GB of disk; .* has"):
         write_log(tmp_path / "log.json", users=10**9, days=61, seed=1, progress=False)
 
 

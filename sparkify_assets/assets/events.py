@@ -1,11 +1,13 @@
 """From the event log to clean events."""
 
 import uuid
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
 from dagster_pyspark import LazyPySparkResource
 
+from sparkify_assets import capacity
 from sparkify_assets.assets.declaring import (
     DATA_ENGINEERING,
     SPARK_POOL,
@@ -18,6 +20,7 @@ from sparkify_assets.events import buckets, clean, log
 from sparkify_assets.events import ingest as ingesting
 from sparkify_assets.resources.io_manager import LakeResource
 from sparkify_assets.resources.lake import Version, as_promised
+from sparkify_assets.resources.spark import spark_master
 from sparkify_assets.storage import PartFile, Range, write_part
 from sparkify_assets.tables import CLEANED_EVENTS, Rows
 
@@ -46,6 +49,7 @@ def ingest(
     lake: LakeResource,
     pyspark: LazyPySparkResource,
 ) -> tuple[Rows, Rows]:
+    capacity.check_memory(spark_master())
     chosen = dataset(context.partition_key)
     source = config.source or chosen.source
     folder = lake.log_folder(chosen.name)
@@ -61,6 +65,9 @@ def ingest(
             # A small log is simulated before Spark would have distributed it.
             spark=pyspark.spark_session if chosen.users > _USERS_IN_PROCESS else None,
         )
+    if lake.lake.is_local:
+        needs = found.uncompressed_bytes * capacity.LAKE_SHARE
+        capacity.check_disk(Path(lake.lake.uri), needs, f"What is made of this log ({chosen.name})")
     report = ingesting.ingest(
         pyspark.spark_session,
         found.files,

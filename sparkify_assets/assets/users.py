@@ -6,6 +6,7 @@ import dagster as dg
 import polars as pl
 from dagster_pyspark import LazyPySparkResource
 
+from sparkify_assets import capacity
 from sparkify_assets.assets.declaring import (
     DATA_ENGINEERING,
     SPARK_POOL,
@@ -17,6 +18,7 @@ from sparkify_assets.churn import cutoffs, days, features, labels
 from sparkify_assets.datasets import PARTITIONS, ForecastConfig
 from sparkify_assets.resources.io_manager import LakeResource
 from sparkify_assets.resources.lake import Version, as_promised
+from sparkify_assets.resources.spark import spark_master
 from sparkify_assets.storage import PartFile, write_part
 from sparkify_assets.tables import FEATURE_TABLE, USER_DAYS, USER_LABELS, Rows
 
@@ -88,6 +90,7 @@ def feature_table(
             cutoffs.whole_log_rows(user_labels),
         ]
     )
+    capacity.check_memory(spark_master(), rows.height)
     counts = [name for name in USER_DAYS.names if name not in days.SETS]
     usual = features.population_rates(
         lake.lake.over_parts(spark, dataset, "user_days", features.population_totals, counts),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkify_assets import __version__
+from sparkify_assets.capacity import COMPRESSED_SHARE
 from sparkify_assets.events.source import LogFile, find_log_files
 from sparkify_assets.storage import explained, open_filesystem
 
@@ -25,6 +26,11 @@ class Log:
     files: list[LogFile]
     source: str
     simulated: bool
+
+    @property
+    def uncompressed_bytes(self) -> float:
+        """About; what a compressed file holds is not known before it is read."""
+        return sum(f.size / (COMPRESSED_SHARE if f.compression else 1) for f in self.files)
 
 
 def given_log(source: str, *, variable: str, folder: Path) -> Log:

@@ -8,10 +8,13 @@ Does not belong here: what is computed with it. Anything not set here can be set
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
 from dagster_pyspark import LazyPySparkResource
+
+from sparkify_assets import capacity
 
 MASTER_VARIABLE = "SPARKIFY_SPARK_MASTER"
 _LOG_OPTION = "-Dlog4j2.configurationFile=" + Path(__file__).with_name("log4j2.properties").as_uri()
@@ -29,9 +32,10 @@ _WORKER_ENVIRONMENT = {
 }
 
 
-def memory_bytes() -> int:
-    """The machine's memory, in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def spark_master() -> str:
+    """`SPARKIFY_SPARK_MASTER`, or as many cores of this machine as its memory is enough for."""
+    fitting = capacity.tasks_that_fit(capacity.memory_bytes(), capacity.cores())
+    return os.environ.get(MASTER_VARIABLE) or f"local[{fitting}]"
 
 
 def driver_memory(machine_bytes: int) -> str:
@@ -45,14 +49,14 @@ def driver_memory(machine_bytes: int) -> str:
 
 
 def spark_settings(master: str | None = None) -> dict[str, str]:
-    """Spark's configuration: of `SPARKIFY_SPARK_MASTER`, or of all cores of this machine."""
-    master = master or os.environ.get(MASTER_VARIABLE) or "local[*]"
+    """Spark's configuration, less what the user's `spark-defaults.conf` sets."""
+    master = master or spark_master()
     # The workers must run this interpreter, not whichever `python3` comes first.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     settings = {
         "spark.app.name": "sparkify-assets",
         "spark.master": master,
-        "spark.driver.memory": driver_memory(memory_bytes()),
+        "spark.driver.memory": driver_memory(capacity.memory_bytes()),
         # defaultJavaOptions leaves extraJavaOptions to the user.
         "spark.driver.defaultJavaOptions": " ".join([_LOG_OPTION, *_JVM_OPTIONS]),
         **{f"spark.executorEnv.{name}": value for name, value in _WORKER_ENVIRONMENT.items()},
@@ -66,14 +70,23 @@ def spark_settings(master: str | None = None) -> dict[str, str]:
         "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
         "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
     }
-    if master.startswith("local"):
-        cores = os.cpu_count() or 1
+    if tasks := capacity.local_tasks(master):
         settings |= {
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
-            "spark.sql.shuffle.partitions": str(4 * cores),
+            "spark.sql.shuffle.partitions": str(4 * tasks),
         }
-    return settings
+    # What a program sets is stronger than that file, so it is left out here.
+    return {name: value for name, value in settings.items() if name not in _users_own()}
+
+
+def _users_own() -> set[str]:
+    """The names of the settings in Spark's own `spark-defaults.conf`, where there is one."""
+    folder = os.environ.get("SPARK_CONF_DIR") or f"{os.environ.get('SPARK_HOME', '')}/conf"
+    file = Path(folder, "spark-defaults.conf")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    given = [re.split(r"[\s=]", line.strip(), maxsplit=1)[0] for line in lines]
+    return {name for name in given if name.startswith("spark.")}
 
 
 def spark_resource() -> LazyPySparkResource:

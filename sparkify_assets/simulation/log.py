@@ -23,6 +23,7 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
+from sparkify_assets.capacity import check_disk
 from sparkify_assets.errors import SettingError
 from sparkify_assets.simulation.blocks import Block, blocks_of, draw_block, live, name_block
 from sparkify_assets.simulation.machine import STATES
@@ -117,8 +118,8 @@ def write_log(
     becomes a file in it, YYYY-MM-DD.jsonl. Nothing is at `out` before all of it is written. With
     `truth`, the truth behind the log is written there as Parquet: see `truth.truth_of`.
 
-    Raises SettingError for figures that cannot be, a folder that cannot be written, or when there
-    is too little free disk.
+    Raises SettingError for figures that cannot be or a folder that cannot be written, and
+    CapacityError when there is too little free disk.
     """
     if users < 1 or days < 1 or seed < 0:
         raise SettingError(
@@ -128,7 +129,8 @@ def write_log(
     chosen: Style = style or ("full" if users >= FULL_USERS else "mini")
     folder = _folder_beside(out, daily)
     try:
-        _check_disk(folder, users * days * BYTES_A_USER_DAY * SPARE_DISK)
+        needs = users * days * BYTES_A_USER_DAY * SPARE_DISK
+        check_disk(folder.parent, needs, f"The log of {users:,} users and {days} days")
         one_by_one = spark is None and not daily
         plan = Plan(
             tuple(blocks_of(users, days, seed)), chosen, folder, one_by_one, truth is not None
@@ -239,15 +241,6 @@ def _folder_beside(out: Path, daily: bool) -> Path:
         return Path(mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
     except OSError as error:
         raise SettingError(f"Cannot write a log to {out}: {error.strerror}.") from error
-
-
-def _check_disk(folder: Path, need: float) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < need:
-        raise SettingError(
-            f"The log needs about {need / 1e9:.1f} GB of free disk; {folder.parent} has "
-            f"{free / 1e9:.1f} GB."
-        )
 
 
 def _add(day: Path, whole: Path, daily: bool) -> None:
