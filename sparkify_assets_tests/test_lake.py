@@ -121,10 +121,16 @@ def test_over_ranges_gives_each_range_its_rows_of_all_files(
         Range("byte_offset", 200, 300),
     ]
     found = lake.over_ranges(
-        spark, "mini", "rejected_lines", lambda rows: rows.rows(), ranges, ["byte_offset"]
+        spark,
+        "mini",
+        "rejected_lines",
+        lambda rows: rows.rows(),
+        ranges,
+        ["byte_offset"],
+        pl.col("byte_offset") != 12,
     )
     assert [sorted(rows) for rows in found] == [
-        [(n,) for n in range(10, 20)],
+        [(n,) for n in range(10, 20) if n != 12],
         [(n,) for n in range(20, 100)],
         [],
     ]

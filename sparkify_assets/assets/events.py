@@ -25,7 +25,7 @@ from sparkify_assets.storage import PartFile, Range, write_part
 from sparkify_assets.tables import CLEANED_EVENTS, Rows
 
 _GROUP = "events"
-# Compressed; a task holds about fifty times as much while it cleans a group.
+# Compressed; a task holds about a hundred times as much while it cleans a group.
 _BYTES_A_GROUP = 16 * 2**20
 _USERS_IN_PROCESS = 1_000
 
@@ -116,6 +116,8 @@ def cleaned_events(
         write_clean,
         [Range(buckets.BUCKET, *bounds) for bounds in buckets.ranges(count)],
         clean.RAW_COLUMNS,
+        # Before they are put together: logged out, all users may share one id.
+        clean.is_known(),
     )
     clean.check_known(sum(part.rows for part in parts), raw_events.rows)
     return Rows(parts, {"raw_events": raw_events.number})

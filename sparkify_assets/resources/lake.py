@@ -300,16 +300,19 @@ class Lake:
         function: Callable[[pl.DataFrame], T],
         ranges: Sequence[Range],
         columns: Sequence[str] | None = None,
+        keep: pl.Expr | bool = True,
     ) -> list[T]:
         """Call `function` in a Spark task for each range, with its rows of all part files.
 
-        Part files in order of the ranges' column are read only where a range is. What `function`
-        returns is sent to the driver, so it should be small.
+        Part files in order of the ranges' column are read only where a range is. `keep` says which
+        of the rows to hold, by the `columns` alone. What `function` returns is sent to the driver,
+        so it should be small.
         """
         files = self.files(dataset, table)
 
         def task(within: Range) -> T:
-            return function(pl.concat([read_part(file, columns, within) for file in files]))
+            parts = [read_part(file, columns, within).filter(keep) for file in files]
+            return function(pl.concat(parts))
 
         if not files:
             return []
