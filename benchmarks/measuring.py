@@ -19,6 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _SAMPLE_SECONDS = 0.1
+# Looking at the memory of a process of many gigabytes takes the kernel a tenth of a second, in
+# which it stands still. Samples are so far apart that they take at most this share of the time.
+_SAMPLING_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,11 @@ class _Peak(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        while not self.done.wait(_SAMPLE_SECONDS):
+        pause = _SAMPLE_SECONDS
+        while not self.done.wait(pause):
+            start = time.perf_counter()
             self.peak = max(self.peak, sum(_memory(pid) for pid in _family(self.pid)))
+            pause = max(_SAMPLE_SECONDS, (time.perf_counter() - start) / _SAMPLING_SHARE)
 
     def stop(self) -> int:
         self.done.set()
