@@ -7,6 +7,7 @@ Does not belong here: the model around the booster (`models.py`) and which rows 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,7 @@ _LARGER: tuple[dict[str, Any], ...] = (
 )
 MOST_ROUNDS = 500
 _PATIENCE = 25
+_SPARK_LOGGER = "XGBoost-PySpark"
 # Rows beyond this teach the search for size and rounds nothing more.
 _ROWS_TO_SEARCH = 25_000
 
@@ -90,6 +92,7 @@ def train_on_workers(
     import pyarrow as pa
     from xgboost.spark import SparkXGBClassifier
 
+    logging.getLogger(_SPARK_LOGGER).setLevel(logging.WARNING)
     names = [f"f{number}" for number in range(x.shape[1])]
     columns = {name: x[:, number] for number, name in enumerate(names)}
     rows = pa.table({**columns, "label": label.astype(np.int32)})
@@ -102,6 +105,7 @@ def train_on_workers(
         num_workers=spark.sparkContext.defaultParallelism,
         random_state=settings.get("seed", 0),
         verbosity=0,
+        verbose=False,
         **given,
     )
     booster = estimator.fit(spark.createDataFrame(rows)).get_booster()
