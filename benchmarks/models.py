@@ -1,6 +1,6 @@
 """Fitting here against fitting with Spark's MLlib, on the same folds: seconds and PR AUC.
 
-`python -m benchmarks.models [--users 22277 | --log PATH] [--rounds 3]`
+`python -m benchmarks.models [--users 22277 | --log PATH | --lake FOLDER] [--rounds 3]`
 
 Belongs here: one fit after the other of each kind on the forecast rows of a feature table, by
 folds of users, and what each predicts for the fold that it did not see. Does not belong here: how
@@ -88,12 +88,17 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=DATASETS["full"].users)
     parser.add_argument("--log", type=Path, help="a log of JSON lines instead of a simulated one")
     parser.add_argument("--rounds", type=int, default=3, help="times that each fold is fitted")
+    parser.add_argument("--lake", type=Path, help="a lake with the features of full already")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        log = given.log or simulated(given.users, Path(folder))
-        run([sys.executable, "-m", "benchmarks.engines_ours", str(log.absolute()), folder])
-        table = Lake(f"{folder}/lake").read_polars(DATASET, FEATURE_TABLE)
-    frame = cutoffs.learnable(table, cutoffs.FORECAST).to_pandas()
+        lake = given.lake or Path(folder, "lake")
+        if not given.lake:
+            log = given.log or simulated(given.users, Path(folder))
+            run([sys.executable, "-m", "benchmarks.engines_ours", str(log.absolute()), folder])
+        columns = ["protocol", "user_id", "as_of", "label", *CORE]
+        learnable = cutoffs.is_learnable(cutoffs.FORECAST)
+        table = Lake(str(lake)).read_polars(DATASET, FEATURE_TABLE, columns, learnable)
+    frame = table.sort("user_id", "as_of").to_pandas()
     report_all(frame, measured(frame, session(), given.rounds))
 
 
