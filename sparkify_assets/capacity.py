@@ -72,12 +72,12 @@ def check_memory(master: str, rows: int = 0) -> None:
     if fewest > has:
         less = ", or fewer cutoffs (cutoff_every_days)" if rows else ""
         raise CapacityError(
-            f"This machine has {_gb(has)} of memory; a run{learning} takes about {_gb(fewest)}. "
-            f"Use a larger machine{less}."
+            f"This machine has {_size(has)} of memory; a run{learning} takes about "
+            f"{_size(fewest)}. Use a larger machine{less}."
         )
     raise CapacityError(
-        f"This machine has {_gb(has)} of memory; a run{learning} and {tasks} tasks at a time takes "
-        f"about {_gb(fixed + tasks * TASK_BYTES)}. "
+        f"This machine has {_size(has)} of memory; a run{learning} and {tasks} tasks at a time "
+        f"takes about {_size(fixed + tasks * TASK_BYTES)}. "
         f"Set SPARKIFY_SPARK_MASTER=local[{tasks_that_fit(has, tasks, rows)}], or leave it unset."
     )
 
@@ -86,13 +86,13 @@ def check_disk(folder: Path, needs: float, what: str) -> None:
     """Raise CapacityError where a folder's disk has less free than `needs` bytes."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < needs:
+    disk = shutil.disk_usage(folder)
+    if disk.total and disk.free < needs:  # what is no disk, like /proc, has no size
         raise CapacityError(
-            f"{what} takes about {_gb(needs)} of disk; {folder} has {_gb(free)} free. "
+            f"{what} takes about {_size(needs)} of disk; {folder} has {_size(disk.free)} free. "
             "Make room, or use another place."
         )
 
 
-def _gb(size: float) -> str:
-    return f"{size / 1e9:.1f} GB"
+def _size(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from sparkify_assets import capacity
 from sparkify_assets.errors import LakeError
 from sparkify_assets.resources.lake import Lake
 from sparkify_assets.tables import TABLES, USER_LABELS
@@ -311,7 +313,10 @@ def test_a_full_disk_is_said_and_changes_no_table(
     small_disk: Lake,
     before: dict[str, pl.DataFrame],
     simulated_log: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """As when something else fills it during the run; what is full before is said before."""
+    monkeypatch.setattr(capacity, "LAKE_SHARE", 0)
     lake = small_disk
     report = Path(lake.root, "mini", "churn_report")
     page = (report / "churn_report.html").read_text()
@@ -340,14 +345,35 @@ def test_a_commit_on_a_full_disk_leaves_the_table_readable(
     assert_frame_equal(tables(small_disk, "user_labels")["user_labels"], before["user_labels"])
 
 
+def test_a_disk_without_room_is_said_before_the_log_is_read(
+    small_disk: Lake, simulated_log: Path
+) -> None:
+    said = command(small_disk, simulated_log)
+    assert said.code == 1
+    assert re.search(
+        r"What is made of this log \(mini\) takes about \d+ MB of disk; .* has 0 MB free",
+        said.lines[0],
+    )
+    assert versions(small_disk) == dict.fromkeys(TABLES, 0)
+
+
 def test_no_room_for_a_simulated_log(small_disk: Lake) -> None:
     said = command(small_disk, None)
     assert said.code == 1
     assert len(said.lines) == 2
-    assert "The log of 225 users and 61 days takes about 0.2 GB of disk; " in said.lines[0]
+    assert "The log of 225 users and 61 days takes about 157 MB of disk; " in said.lines[0]
 
 
 # A process of its own, with a JVM of its own that could say something too
+
+
+_WITHOUT_FORESIGHT = """
+import sys
+from sparkify_assets import capacity
+from sparkify_assets.__main__ import main
+capacity.LAKE_SHARE = 0
+sys.exit(main(["--partition", "mini"]))
+"""
 
 
 def test_a_terminal_shows_no_stack_trace(
@@ -357,7 +383,7 @@ def test_a_terminal_shows_no_stack_trace(
     room = finished.lake.version("mini", "raw_events").size + 300_000
     with nearly_full(tmp_path, finished, free_bytes=room) as lake:
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "sparkify_assets", "--partition", "mini"],
+            [sys.executable, "-W", "ignore", "-c", _WITHOUT_FORESIGHT],
             env=environment(lake, simulated_log),
             capture_output=True,
             text=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparkify_assets.events.clean import clean, in_order, keys, read_agent, repair_text
@@ -98,6 +98,7 @@ def test_the_same_title_by_two_artists_is_two_songs() -> None:
     assert rows["song_key"].n_unique() == 2
 
 
+@settings(deadline=None)
 @given(st.permutations(range(6)))
 def test_the_order_of_lines_does_not_matter(order: list[int]) -> None:
     rows = [
@@ -114,6 +115,7 @@ def test_the_order_of_lines_does_not_matter(order: list[int]) -> None:
     assert clean(raw_events(*(rows[i] for i in order))).equals(clean(raw_events(*rows)))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 4), max_size=12))
 def test_order_and_repeats_are_as_if_all_columns_were_sorted(rows: list[tuple[int, ...]]) -> None:
     """Whether the first keys leave events tied or not."""
