@@ -32,8 +32,10 @@ lake, source, assets, settings = json.loads(sys.argv[1])
 done = run(Lake(lake), Path(source), *assets, **settings)
 sys.exit(0 if done.success else done.said)
 """
+# Half a minute each on a quiet machine.
+pytestmark = pytest.mark.timeout(900)
 READ = ("raw_events", "rejected_lines", "cleaned_events")
-FIRST_PART_SECONDS = 90
+FIRST_PART_SECONDS = 240
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def start(
 
 def finish(driver: subprocess.Popen[str]) -> str:
     """What the driver said on its way to a good end."""
-    _, said = driver.communicate(timeout=240)
+    _, said = driver.communicate(timeout=480)
     assert driver.returncode == 0, said
     return said
 
