@@ -19,7 +19,7 @@ GIB = 2**30
 
 # Measured on the simulated full log, proportional memory at its highest, rounded up.
 TASK_BYTES = int(1.9 * GIB)
-"""A worker with a task: while the log is read; the other steps take less."""
+"""A worker with a task: most while events are cleaned, a little less while the log is read."""
 DRIVER_BYTES = int(0.8 * GIB)
 """The driver and its JVM, before there are rows to learn from."""
 ROW_BYTES = 8_000
