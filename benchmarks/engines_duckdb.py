@@ -21,7 +21,8 @@ import duckdb
 import polars as pl
 
 from benchmarks import engines_shared as shared
-from benchmarks.engines_shared import FIELDS, NO_LISTS, table
+from benchmarks.engines_shared import FIELDS, MOVES, NO_LISTS, table
+from sparkify_assets.churn import kinds
 from sparkify_assets.events.clean import RAW_COLUMNS
 from sparkify_assets.tables import RAW_EVENTS
 
@@ -31,6 +32,8 @@ DUCKDB = shared.Dialect(
     xor="xor({}, {})",
     last="arg_max_null({}, position)",
     key_set="coalesce(list_sort(list(distinct {0}) filter (where {0} is not null)), [])",
+    move_counts="""coalesce(list_transform(map_entries(histogram({0})),
+        lambda e: struct_pack(move := e.key::smallint, times := e.value::integer)), [])""",
     unnest="unnest",
     days_between="datediff('day', {1}, {0})",
     is_weekend="isodow(d.day) >= 6",
@@ -125,7 +128,7 @@ def days_and_labels(database: duckdb.DuckDBPyConnection, folder: Path) -> None:
         select plain.*, ordered.* exclude (user_id, day, kept)
         from (select {key}, {shared.plain_measures(DUCKDB)} from cleaned group by all) plain
         join (
-            select {key}, {shared.ordered_measures()}
+            select {key}, {shared.ordered_measures(DUCKDB)}
             from (select *, {shared.with_previous(DUCKDB, window)} from cleaned)
             group by all
         ) ordered using (user_id, day, kept);
@@ -142,7 +145,9 @@ def features(database: duckdb.DuckDBPyConnection, folder: Path) -> None:
     rows, log = shared.rows_to_describe(labels)
     database.register("rows", rows.to_arrow())
     summed = database.sql(shared.sums(DUCKDB, log)).pl()
-    known = shared.finished(summed, shared.usual(days, rows, log))
+    moves = database.sql(f"select {', '.join(MOVES)} from user_days").pl()
+    of_kind = kinds.likely(moves, rows, shared.learned_kinds(moves, log))
+    known = shared.finished(summed, shared.usual(days, rows, log), of_kind)
     database.register("finished", known.to_arrow())
     _copy(database, "from finished", folder, "feature_table")
 

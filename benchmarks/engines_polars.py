@@ -18,7 +18,7 @@ from pathlib import Path
 import polars as pl
 
 from benchmarks import engines_shared as shared
-from benchmarks.engines_shared import FIELDS, NO_LISTS
+from benchmarks.engines_shared import FIELDS, MOVES, NO_LISTS
 from sparkify_assets.churn import days, features, labels
 from sparkify_assets.events import clean
 from sparkify_assets.resources.lake import as_promised
@@ -88,8 +88,10 @@ def buckets(raw: Path, folder: Path, bucket_bytes: int) -> Iterator[pl.LazyFrame
 def describe(folder: Path) -> None:
     rows, log = shared.rows_to_describe(pl.read_parquet(folder / "user_labels"))
     population = shared.usual(pl.read_parquet(folder / "user_days", columns=NO_LISTS), rows, log)
+    taken = pl.read_parquet(folder / "user_days", columns=MOVES)
+    known_kinds = shared.learned_kinds(taken, log)
     for number, part in enumerate(sorted((folder / "user_days").iterdir())):
-        known = features.features(pl.read_parquet(part), rows, population, log.start)
+        known = features.features(pl.read_parquet(part), rows, population, known_kinds, log.start)
         _write(known, FEATURE_TABLE, folder, number)
 
 

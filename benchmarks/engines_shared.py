@@ -19,15 +19,17 @@ from pathlib import Path
 
 import polars as pl
 
-from sparkify_assets.churn import cutoffs, features
-from sparkify_assets.churn.days import ATTRIBUTES, DAY_PARTS, OUTCOME_PAGES, PAGES, PAID_PAGES, SETS
+from sparkify_assets.churn import cutoffs, features, kinds, moves
+from sparkify_assets.churn.days import ATTRIBUTES, DAY_PARTS, LISTS, PAID_PAGES
 from sparkify_assets.churn.labels import CHURN_PAGE
+from sparkify_assets.churn.pages import OUTCOME_PAGES, PAGES
 from sparkify_assets.events import clean
 from sparkify_assets.events.buckets import BUCKET
 from sparkify_assets.tables import FEATURE_TABLE, RAW_EVENTS, USER_DAYS
 
 TABLES = ("raw_events", "cleaned_events", "user_labels", "user_days", "feature_table")
-NO_LISTS = [c for c in USER_DAYS.names if c not in SETS]
+NO_LISTS = [c for c in USER_DAYS.names if c not in LISTS]
+MOVES = ["user_id", "day", "moves"]
 # Field of the log -> column of `raw_events`.
 FIELDS = {
     re.sub(r"_(.)", lambda match: match[1].upper(), name): name
@@ -64,6 +66,7 @@ class Dialect:
     xor: str
     last: str  # the value at the highest `position`, which may be null
     key_set: str  # distinct values, sorted
+    move_counts: str  # how often each step was taken, by its number
     unnest: str
     days_between: str  # from the second to the first
     is_weekend: str
@@ -131,15 +134,34 @@ def with_previous(sql: Dialect, window: str) -> str:
     """Columns that tell of the user's event before, in an `over` clause."""
     return f"""
         lag(session_id) {window} as last_session, lag(level) {window} as last_level,
+        lag(page) {window} as last_page,
         ({sql.micros.format("event_time")} - lag({sql.micros.format("event_time")}) {window})
             / 1e6 as since
     """
 
 
-def ordered_measures() -> str:
+def _numbered(level: str, page: str) -> str:
+    """`moves.level_and_page` of two columns."""
+
+    def number(column: str, names: Iterable[str]) -> str:
+        found = " ".join(f"when '{name}' then {place}" for place, name in enumerate(names))
+        return f"case {column} {found}"
+
+    levels = f"{number(level, moves.LEVELS)} end"
+    pages = f"{number(page, moves.FROM)} else {moves.FROM.index('other')} end"
+    kept = f"{page} not in ({_quoted(OUTCOME_PAGES)})"
+    return f"(case when {kept} then {levels} * {len(moves.FROM)} + {pages} end)"
+
+
+def ordered_measures(sql: Dialect) -> str:
     """What takes the event before, `with_previous`."""
     starts = "(since is null or session_id is distinct from last_session)"
+    end, pages = moves.TO.index("end of session"), len(moves.FROM)
+    now, before = _numbered("level", "page"), _numbered("last_level", "last_page")
+    to = f"case when {starts} then {end} else {now} % {pages} end"
+    move = f"case when {now} is not null then {before} * {len(moves.TO)} + {to} end"
     return f"""
+        {sql.move_counts.format(f"({move})")} as moves,
         count(*) filter (where {starts}) as sessions,
         coalesce(sum(since) filter (where not {starts}), 0) as session_seconds,
         coalesce(sum(since) filter (where {starts}), 0) as gap_seconds,
@@ -259,11 +281,20 @@ def usual(days: pl.DataFrame, rows: pl.DataFrame, log: cutoffs.Span) -> pl.DataF
     return features.population_rates(totals, rows["as_of"].unique().to_list(), log.start)
 
 
-def finished(summed: pl.DataFrame, population: pl.DataFrame) -> pl.DataFrame:
+def learned_kinds(days: pl.DataFrame, log: cutoffs.Span) -> list[kinds.Kinds]:
+    """The kinds of users before each cutoff; of the MOVES of `user_days`."""
+    times = sorted({*cutoffs.forecast_cutoffs(log), log.end})
+    taken = kinds.steps(kinds.sampled(days, days["user_id"].n_unique()), times)
+    return kinds.learn(taken, times)
+
+
+def finished(summed: pl.DataFrame, population: pl.DataFrame, of_kind: pl.DataFrame) -> pl.DataFrame:
     """`feature_table`, of what `sums` gave."""
     values = [f.value.cast(pl.Float64).alias(f.name) for f in features.FEATURES]
-    known = summed.join(population, on="as_of", how="left").with_columns(*values)
-    return known.select(FEATURE_TABLE.names)
+    known = summed.join(population, on="as_of", how="left").join(
+        of_kind, on=["protocol", "user_id", "as_of"], how="left"
+    )
+    return known.with_columns(*values).select(FEATURE_TABLE.names)
 
 
 def table(folder: Path, name: str) -> Path:

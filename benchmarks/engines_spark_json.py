@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from benchmarks import engines_shared as shared
-from benchmarks.engines_shared import FIELDS, NO_LISTS
+from benchmarks.engines_shared import FIELDS, MOVES, NO_LISTS
 from sparkify_assets.capacity import memory_bytes
+from sparkify_assets.churn import kinds
 from sparkify_assets.events.clean import RAW_COLUMNS
 from sparkify_assets.resources.spark import spark_settings
 from sparkify_assets.tables import RAW_EVENTS
@@ -32,6 +33,9 @@ SPARK = shared.Dialect(
     xor="({} ^ {})",
     last="max_by({}, position)",
     key_set="sort_array(collect_set({}))",
+    move_counts="""transform(array_sort(array_distinct(collect_list({0}))), x -> struct(
+        cast(x as short) as move,
+        cast(size(filter(collect_list({0}), y -> y = x)) as int) as times))""",
     unnest="explode",
     days_between="datediff({}, {})",
     is_weekend="weekday(d.day) >= 5",
@@ -111,7 +115,7 @@ def days_and_labels(spark: SparkSession, folder: Path) -> None:
     window = f"over (partition by user_id {by_time})"
     totals = spark.sql(f"""
         select user_id, cast(event_time as date) as day, {shared.is_kept()} as kept,
-            {shared.plain_measures(SPARK)}, {shared.ordered_measures()}
+            {shared.plain_measures(SPARK)}, {shared.ordered_measures(SPARK)}
         from (
             select *, row_number() {window} as position, {shared.with_previous(SPARK, window)}
             from cleaned
@@ -130,7 +134,9 @@ def features(spark: SparkSession, folder: Path) -> None:
     rows, log = shared.rows_to_describe(labels)
     spark.createDataFrame(rows.to_arrow()).createOrReplaceTempView("rows")
     population = shared.usual(_here(user_days.select(*NO_LISTS)), rows, log)
-    known = shared.finished(_here(spark.sql(shared.sums(SPARK, log))), population)
+    moves = _here(user_days.select(*MOVES))
+    of_kind = kinds.likely(moves, rows, shared.learned_kinds(moves, log))
+    known = shared.finished(_here(spark.sql(shared.sums(SPARK, log))), population, of_kind)
     known.write_parquet(shared.table(folder, "feature_table"), compression="zstd")
 
 

@@ -15,9 +15,10 @@ import polars as pl
 import pyarrow as pa
 
 from sparkify_assets.churn.cutoffs import FORECAST, WHOLE_LOG
-from sparkify_assets.churn.days import DAY_PARTS, PAGES, PAID_PAGES
+from sparkify_assets.churn.days import DAY_PARTS, PAID_PAGES
 from sparkify_assets.churn.features import FEATURES
 from sparkify_assets.churn.metrics import THRESHOLDS
+from sparkify_assets.churn.pages import PAGES
 from sparkify_assets.events.buckets import BUCKETS
 from sparkify_assets.storage import PartFile
 
@@ -285,6 +286,11 @@ USER_DAYS = Table(
         *_PERSON,
         Column("artist_keys", pa.list_(pa.int32()), "Hashes of the artists heard, sorted"),
         Column("song_keys", pa.list_(pa.int32()), "Hashes of the songs heard, sorted"),
+        Column(
+            "moves",
+            pa.list_(pa.struct([("move", pa.int16()), ("times", pa.int32())])),
+            "Steps from page to page, by their number, and how often each was taken",
+        ),
     ),
     key=("user_id", "day"),
 )

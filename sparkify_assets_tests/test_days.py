@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparkify_assets.churn import days, labels
+from sparkify_assets.churn.pages import OUTCOME_PAGES, PAGES
 from sparkify_assets.tables import USER_DAYS, USER_LABELS
 from sparkify_assets_tests.frames import at, event, events
 
@@ -101,9 +102,9 @@ def test_the_order_of_events_does_not_matter(rows: list[dict], random) -> None:
 @given(random_events)
 def test_days_add_up(rows: list[dict]) -> None:
     result = days.user_days(days.in_order(events(*rows)))
-    kept = [r for r in rows if r["page"] not in days.OUTCOME_PAGES]
+    kept = [r for r in rows if r["page"] not in OUTCOME_PAGES]
     assert result["events"].sum() == len(kept)
-    counted = ["songs", *days.PAGES, "other_pages"]
+    counted = ["songs", *PAGES, "other_pages"]
     assert result.select(counted).sum_horizontal().equals(result["events"], check_names=False)
     parts = result.select(list(days.DAY_PARTS)).sum_horizontal()
     assert parts.equals(result["events"], check_names=False)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparkify_assets.churn import days, features
+from sparkify_assets.churn import days, features, kinds
 from sparkify_assets.tables import FEATURE_TABLE, USER_DAYS
 from sparkify_assets_tests.frames import START, at, event, events
 from sparkify_assets_tests.test_days import random_events
@@ -30,7 +30,8 @@ def features_at(rows_of_events: pl.DataFrame, *cutoffs: date) -> pl.DataFrame:
     )
     rows = rows.with_columns(protocol=pl.lit("forecast"), label=pl.lit(False))
     usual = features.population_rates([features.population_totals(table)], list(cutoffs), LOG_START)
-    return features.features(table, rows, usual, LOG_START).sort("user_id", "as_of")
+    known_kinds = kinds.learn(kinds.steps(table, sorted(cutoffs)), sorted(cutoffs))
+    return features.features(table, rows, usual, known_kinds, LOG_START).sort("user_id", "as_of")
 
 
 def test_the_contract_names_every_feature_once() -> None:

@@ -1,6 +1,8 @@
 """From clean events to a row a user, a user's day, and a user at a cutoff."""
 
+from collections.abc import Sequence
 from datetime import date
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import polars as pl
@@ -14,13 +16,16 @@ from sparkify_assets.assets.declaring import (
     described_outs,
     explained,
 )
-from sparkify_assets.churn import cutoffs, days, features, labels
+from sparkify_assets.churn import cutoffs, days, features, kinds, labels
 from sparkify_assets.datasets import PARTITIONS, ForecastConfig
 from sparkify_assets.resources.io_manager import LakeResource
-from sparkify_assets.resources.lake import Version, as_promised
+from sparkify_assets.resources.lake import Lake, Version, as_promised
 from sparkify_assets.resources.spark import spark_master
 from sparkify_assets.storage import PartFile, write_part
 from sparkify_assets.tables import FEATURE_TABLE, USER_DAYS, USER_LABELS, Rows
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 _GROUP = "users"
 
@@ -91,16 +96,17 @@ def feature_table(
         ]
     )
     capacity.check_memory(spark_master(), rows.height)
-    counts = [name for name in USER_DAYS.names if name not in days.SETS]
+    counts = [name for name in USER_DAYS.names if name not in days.LISTS]
     usual = features.population_rates(
         lake.lake.over_parts(spark, dataset, "user_days", features.population_totals, counts),
         rows["as_of"].unique().to_list(),
         log.start,
     )
+    known_kinds = _kinds(lake.lake, spark, dataset, user_labels.height, sorted({*times, log.end}))
     folder = lake.lake.new_parts(dataset, "feature_table")
 
     def write_features(of_days: pl.DataFrame) -> PartFile:
-        known = features.features(of_days, rows, usual, log.start)
+        known = features.features(of_days, rows, usual, known_kinds, log.start)
         return write_part(folder, as_promised(FEATURE_TABLE, known))
 
     parts = lake.lake.over_parts(spark, dataset, "user_days", write_features)
@@ -112,8 +118,21 @@ def feature_table(
         "log_end": _iso(log.end),
         "last_day": _iso(log.last_day),
     }
-    context.add_output_metadata({"cutoffs": said["cutoffs"], "log": f"{log.start} to {log.end}"})
-    return Rows(parts, said)
+    told_apart = kinds.in_words(known_kinds[-1]) if known_kinds else {}
+    context.add_output_metadata(
+        {"cutoffs": said["cutoffs"], "log": f"{log.start} to {log.end}", **told_apart}
+    )
+    return Rows(parts, {**said, "kinds": told_apart})
+
+
+def _kinds(
+    lake: Lake, spark: "SparkSession", dataset: str, users: int, times: Sequence[date]
+) -> list[kinds.Kinds]:
+    def steps(of_days: pl.DataFrame) -> pl.DataFrame:
+        return kinds.steps(kinds.sampled(of_days, users), times)
+
+    taken = lake.over_parts(spark, dataset, "user_days", steps, ["user_id", "day", "moves"])
+    return kinds.learn(pl.concat(taken), times)
 
 
 def _iso(day: date) -> str:

@@ -4,34 +4,16 @@ Belongs here: what is kept of a day. Everything here is additive over days (or a
 set to be united), so that any window before any cutoff is a small aggregation over days.
 Does not belong here: features (`features.py`) and anything that looks past the day.
 
-The pages Cancel and Cancellation Confirmation are the outcome and are left out.
+The pages Cancel and Cancellation Confirmation are the outcome and are left out. Steps from page to
+page are counted in `moves.py`.
 """
 
 from __future__ import annotations
 
 import polars as pl
 
-OUTCOME_PAGES = ("Cancel", "Cancellation Confirmation")
-
-# Column -> page. NextSong is counted as `songs`.
-PAGES = {
-    "home": "Home",
-    "thumbs_up": "Thumbs Up",
-    "thumbs_down": "Thumbs Down",
-    "add_to_playlist": "Add to Playlist",
-    "add_friend": "Add Friend",
-    "roll_advert": "Roll Advert",
-    "help": "Help",
-    "about": "About",
-    "settings": "Settings",
-    "save_settings": "Save Settings",
-    "error": "Error",
-    "logout": "Logout",
-    "upgrade": "Upgrade",
-    "submit_upgrade": "Submit Upgrade",
-    "downgrade": "Downgrade",
-    "submit_downgrade": "Submit Downgrade",
-}
+from sparkify_assets.churn import moves
+from sparkify_assets.churn.pages import OUTCOME_PAGES, PAGES
 
 # Column -> page, counted on the paid level alone: adverts are rare there, and mean something else.
 PAID_PAGES = {"paid_songs": "NextSong", "paid_adverts": "Roll Advert"}
@@ -44,8 +26,8 @@ DAY_PARTS = {
     "evening": (18, 24),
 }
 
-# Columns of `user_days` that hold a set; they take most of its space.
-SETS = ("artist_keys", "song_keys")
+# Columns of `user_days` that hold lists; they take most of its space.
+LISTS = ("artist_keys", "song_keys", "moves")
 
 ATTRIBUTES = ("registered_at", "gender", "state", "os", "browser", "device")
 
@@ -67,14 +49,17 @@ EVENT_COLUMNS = (
 def in_order(events: pl.DataFrame) -> pl.DataFrame:
     """Whole users' events (EVENT_COLUMNS) in time order, with what the previous event tells.
 
-    Adds `new_session`, `new_level` (booleans) and `seconds_since_last` (null on a user's first).
+    Adds `new_session`, `new_level` (booleans), `seconds_since_last` and `move`, the step that led
+    here (null on a user's first).
     """
     same_user = pl.col("user_id") == pl.col("user_id").shift(1)
+    new_session = ~(
+        same_user & pl.col("session_id").eq_missing(pl.col("session_id").shift(1))
+    ).fill_null(False)
     ordered = events.sort("user_id", "event_time", "item_in_session", maintain_order=True)
-    return ordered.with_columns(
-        new_session=~(
-            same_user & pl.col("session_id").eq_missing(pl.col("session_id").shift(1))
-        ).fill_null(False),
+    return ordered.with_columns(level_and_page=moves.level_and_page()).with_columns(
+        new_session=new_session,
+        move=moves.move(same_user, new_session),
         new_level=(same_user & (pl.col("level") != pl.col("level").shift(1))).fill_null(False),
         seconds_since_last=pl.when(same_user).then(
             pl.col("event_time").diff().dt.total_microseconds() / 1e6
@@ -88,9 +73,11 @@ def user_days(events: pl.DataFrame) -> pl.DataFrame:
     paid = pl.col("level") == "paid"
     hour, starts = pl.col("hour"), pl.col("new_session")
     kept = events.filter(~page.is_in(OUTCOME_PAGES) & (pl.col("auth") != "Cancelled"))
+    kept = kept.with_columns(
+        day=pl.col("event_time").dt.date(), hour=pl.col("event_time").dt.hour()
+    )
     return (
-        kept.with_columns(day=pl.col("event_time").dt.date(), hour=pl.col("event_time").dt.hour())
-        .group_by("user_id", "day")
+        kept.group_by("user_id", "day")
         .agg(
             pl.len().cast(pl.Int64).alias("events"),
             _count(page == "NextSong").alias("songs"),
@@ -112,6 +99,8 @@ def user_days(events: pl.DataFrame) -> pl.DataFrame:
             pl.col("artist_key").drop_nulls().unique().sort().alias("artist_keys"),
             pl.col("song_key").drop_nulls().unique().sort().alias("song_keys"),
         )
+        .join(moves.moves_a_day(kept), on=["user_id", "day"], how="left")
+        .with_columns(pl.col("moves").fill_null([]))
         .sort("user_id", "day")
     )
 

@@ -17,7 +17,10 @@ from datetime import date
 
 import polars as pl
 
-from sparkify_assets.churn.days import DAY_PARTS, PAGES
+from sparkify_assets.churn import kinds
+from sparkify_assets.churn.days import DAY_PARTS
+from sparkify_assets.churn.kinds import Kinds
+from sparkify_assets.churn.pages import PAGES
 
 # Days back from the cutoff; None is everything before it.
 WINDOWS: dict[str, int | None] = {"1d": 1, "3d": 3, "7d": 7, "14d": 14, "30d": 30, "lifetime": None}
@@ -63,6 +66,10 @@ MUCH_SHARE = 0.1
 SONG_STRENGTH = 300.0
 SESSION_STRENGTH = 3.0
 DAY_STRENGTH = 7.0
+# In starts of sessions. Users' rates differ by a factor of about e: one start tells much already.
+START_STRENGTH = 0.6
+# An event within this time of the cutoff: the session goes on. Longer than nearly every song.
+OPEN_SECONDS = 1_800
 
 # The United States' census regions, by postal code (United States Census Bureau).
 REGIONS = {
@@ -103,7 +110,9 @@ def _per_day(column: str, window: str) -> pl.Expr:
     return _total(column, window) / _days_in(window)
 
 
-def _shrunk(count: pl.Expr, exposure: pl.Expr, population: pl.Expr, strength: float) -> pl.Expr:
+def _shrunk(
+    count: pl.Expr, exposure: pl.Expr, population: pl.Expr, strength: float | pl.Expr
+) -> pl.Expr:
     return (count + strength * population) / (exposure + strength)
 
 
@@ -225,7 +234,30 @@ def _sessions() -> Iterator[Feature]:
         _population("gap_seconds_per_gap"),
         SESSION_STRENGTH,
     )
+    # Of the first session it is known that it began in view only if the user was waited for.
+    waited_for = (pl.col("history_days") < pl.col("exposure_days")).cast(pl.Float64)
+    idle_days = pl.col("exposure_days") - _total("session_seconds") / 86_400
+    starts = _shrunk(
+        _total("gaps") + waited_for,
+        idle_days.clip(lower_bound=0),
+        _population("starts_per_idle_day"),
+        START_STRENGTH / _population("starts_per_idle_day"),
+    )
     quiet = pl.col("seconds_since_last_event")
+    yield Feature(
+        "session_rate_ratio",
+        "sessions",
+        "sessions begun per day outside of sessions, against all users",
+        "log ratio",
+        (starts / _population("starts_per_idle_day")).log(),
+    )
+    yield Feature(
+        "in_session",
+        "sessions",
+        "a session is going on",
+        "0 or 1",
+        (quiet < OPEN_SECONDS).cast(pl.Float64),
+    )
     yield Feature(
         "sessions_per_day", "sessions", "sessions per day, steadied", "sessions/day", session_rate
     )
@@ -282,6 +314,20 @@ def _level() -> Iterator[Feature]:
         "share",
         _total("paid_events") / _total("events"),
     )
+
+
+def _kinds() -> Iterator[Feature]:
+    """What users of a kind do on the paid level differs, and so does what they risk there."""
+    for number, name in enumerate(kinds.NAMES, start=1):
+        words = f"chance to be a user of kind {number}, by which page follows which"
+        yield Feature(name, "kind of user", words, "probability", pl.col(name))
+        yield Feature(
+            f"paid_{name}",
+            "kind of user",
+            f"{words}, when on the paid level",
+            "probability",
+            pl.col(name) * _is("level", "paid"),
+        )
 
 
 def _variety() -> Iterator[Feature]:
@@ -390,6 +436,7 @@ FEATURES: tuple[Feature, ...] = (
     *_much(),
     *_sessions(),
     *_level(),
+    *_kinds(),
     *_variety(),
     *_account(),
     *_time_of_day(),
@@ -398,20 +445,17 @@ FEATURES: tuple[Feature, ...] = (
 FEATURE_NAMES = [feature.name for feature in FEATURES]
 
 # What models learn from, chosen beforehand: a subscription ends in a session, so what says most is
-# how many sessions are ahead (rate, recency), how many the user has got through, and what happens
-# in one (level, adverts, thumbs, visits to Downgrade). With few churned users every further feature
-# costs more in noise than it tells; the others are there to be read.
+# how many sessions are ahead (rate, recency), how many the user has got through, and what a user of
+# that kind and level does in one. With few churned users every further feature costs more in noise
+# than it tells; the others are there to be read.
 CORE = (
-    "sessions_per_day",
+    "session_rate_ratio",
     "sessions_so_far",
     "days_since_last_event",
+    "in_session",
     "is_paid",
-    "many_adverts",
-    "many_thumbs_down",
-    "many_thumbs_up",
-    "free_adverts_per_100_free_songs",
-    "paid_adverts_per_100_paid_songs",
-    "downgrade_per_100_paid_songs",
+    *kinds.NAMES,
+    *(f"paid_{name}" for name in kinds.NAMES),
 )
 
 _SUMMED = (
@@ -488,17 +532,25 @@ def population_rates(
         *(rate(name, sessions, "session") for name in (*PAGES, "songs", "events")),
         rate("session_seconds", sessions, "session"),
         rate("gap_seconds", pl.col("gaps"), "gap"),
+        (
+            sessions / (exposure - pl.col("session_seconds") / 86_400).clip(lower_bound=_MILLION)
+        ).alias("population__starts_per_idle_day"),
     )
 
 
 def features(
-    days: pl.DataFrame, rows: pl.DataFrame, population: pl.DataFrame, log_start: date
+    days: pl.DataFrame,
+    rows: pl.DataFrame,
+    population: pl.DataFrame,
+    known_kinds: Sequence[Kinds],
+    log_start: date,
 ) -> pl.DataFrame:
     """`rows` with their features: protocol, user_id, as_of, FEATURE_NAMES, label.
 
     days: `user_days` of whole users. rows: protocol, user_id, as_of, label; those of other users,
     and those without a day before their cutoff, are left out. population: `population_rates` that
-    holds every as_of of `rows`. log_start: the first day of the log.
+    holds every as_of of `rows`. known_kinds: `kinds.learn` for the forecast's cutoffs. log_start:
+    the first day of the log.
     """
     key = ["protocol", "user_id", "as_of"]
     known = (
@@ -536,6 +588,7 @@ def features(
     first_seen = pl.min_horizontal(pl.col("first_day"), seen_from)
     return (
         sums.join(population, on="as_of", how="left")
+        .join(kinds.likely(days, rows, known_kinds), on=key, how="left")
         .with_columns(
             seconds_since_last_event=seconds_since(pl.col("last_event_at")),
             seconds_at_level=seconds_since(

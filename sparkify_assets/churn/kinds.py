@@ -1,0 +1,226 @@
+"""Kinds of users: groups that nobody named, told apart by which page follows which.
+
+Belongs here: learning the kinds, without labels, from what all users did before a cutoff, and how
+likely each user is of each kind. Does not belong here: what a step is (`moves.py`), and what kinds
+have to do with churn, which models learn.
+
+A user of a kind moves from page to page by that kind's chances: a mixture of first-order Markov
+chains, fitted by expectation maximisation (Cadez, Heckerman, Meek, Smyth and White: Model-Based
+Clustering and Visualization of Navigation Patterns on a Web Site, 2003). How users move tells them
+apart far better than how often they see a page. The kinds at a cutoff start from those at the
+cutoff before, so that a kind keeps its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from sparkify_assets.churn import moves
+from sparkify_assets.churn.cutoffs import WHOLE_LOG
+from sparkify_assets.events.buckets import BUCKETS, buckets
+
+COUNT = 4
+NAMES = tuple(f"kind_{number}" for number in range(1, COUNT + 1))
+# Users beyond this many teach nothing more of the kinds.
+MOST_USERS = 10_000
+# So many steps as users in general take them are mixed into what a kind does from each page.
+_STRENGTH = 20.0
+_STARTS = 3
+_MOST_ROUNDS = 100
+_ENOUGH = 1e-7  # relative gain in likelihood that is not worth another round
+_MILLION = 10**6
+_PAGE_OF_MOVE = np.arange(moves.COUNT) // len(moves.TO)
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """What was learned before a cutoff.
+
+    `log_chance` (COUNT, moves.COUNT): the logarithm of a step's chance, in whole millionths: sums
+    of whole numbers come out the same whatever they are added up in. `log_share` (COUNT,): of the
+    share of users. `visits` (COUNT, pages): how often a kind comes to each of moves.TO, of all its
+    steps.
+    """
+
+    as_of: date
+    log_chance: np.ndarray
+    log_share: np.ndarray
+    visits: np.ndarray
+
+
+def sampled(days: pl.DataFrame, users: int) -> pl.DataFrame:
+    """The days of about MOST_USERS of all `users`, always the same ones."""
+    if users <= MOST_USERS:
+        return days
+    names = days["user_id"].unique()
+    kept = names.filter(buckets(names) < BUCKETS * MOST_USERS / users)
+    return days.filter(pl.col("user_id").is_in(kept.implode()))
+
+
+def steps(days: pl.DataFrame, cutoffs: Sequence[date]) -> pl.DataFrame:
+    """How often each user took each step, by the first of the (sorted) cutoffs after it.
+
+    days: user_id, day and moves of `user_days`. Returns user_id, period (the cutoff's number),
+    move, times. What no cutoff follows is left out.
+    """
+    times = pl.DataFrame({"as_of": cutoffs}, schema={"as_of": pl.Date}).with_row_index("period")
+    return (
+        days.select("user_id", "day", "moves")
+        .sort("day")
+        .join_asof(
+            times, left_on="day", right_on="as_of", strategy="forward", allow_exact_matches=False
+        )
+        .drop_nulls("period")
+        .explode("moves")
+        .unnest("moves")
+        .drop_nulls("move")
+        .group_by("user_id", "period", "move")
+        .agg(pl.col("times").sum().cast(pl.Int64))
+    )
+
+
+def learn(taken: pl.DataFrame, cutoffs: Sequence[date], seed: int = 0) -> list[Kinds]:
+    """The kinds before each of the (sorted) cutoffs, of `steps`; from the first one with any."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    taken = taken.sort("user_id", "period", "move")
+    user = taken["user_id"].rank("dense").to_numpy().astype(int) - 1
+    period, move, times = (taken[name].to_numpy() for name in ("period", "move", "times"))
+    counts = np.zeros((user.max() + 1 if len(user) else 0, moves.COUNT))
+    found: list[Kinds] = []
+    fitted: tuple[np.ndarray, np.ndarray] | None = None
+    with threadpool_limits(1):
+        for number, cutoff in enumerate(cutoffs):
+            new = period == number
+            np.add.at(counts, (user[new], move[new]), times[new])
+            known = counts[counts.sum(axis=1) > 0]
+            if not len(known):
+                continue
+            fitted = _refit(known, *fitted) if fitted else _first_fit(known, seed)
+            found.append(_as_kinds(cutoff, known, *fitted))
+    return found
+
+
+def likely(days: pl.DataFrame, rows: pl.DataFrame, kinds: Sequence[Kinds]) -> pl.DataFrame:
+    """How likely the user of each row is of each kind, by the steps before the row's cutoff.
+
+    rows: protocol, user_id, as_of. Returns these with NAMES, which are null where nothing was
+    learned. Rows of the whole log, which leak by design, are looked at with the kinds of its end.
+    """
+    key = ["protocol", "user_id", "as_of"]
+    cutoffs = [known.as_of for known in kinds]
+    taken = steps(days, cutoffs)
+    users = days.select(pl.col("user_id").unique().sort())
+    at = users.with_row_index("number")
+    numbered = taken.join(at, on="user_id")
+    user, period, move, times = (
+        numbered[name].to_numpy() for name in ("number", "period", "move", "times")
+    )
+    found = []
+    for number, known in enumerate(kinds):
+        before = period <= number
+        odds = np.empty((len(users), COUNT))
+        for kind, log_chance in enumerate(known.log_chance):
+            weights = (times * log_chance[move])[before].astype(float)  # whole, so exact
+            odds[:, kind] = np.bincount(user[before], weights, minlength=len(users)) / _MILLION
+        chance = _normalised(odds + known.log_share)
+        columns = {name: chance[:, kind] for kind, name in enumerate(NAMES)}
+        found.append(users.with_columns(pl.lit(known.as_of).alias("looked_at"), **_series(columns)))
+    schema = {"user_id": pl.String, "looked_at": pl.Date, **dict.fromkeys(NAMES, pl.Float64)}
+    chances = pl.concat(found) if found else pl.DataFrame(schema=schema)
+    of_whole_log = pl.col("protocol") == WHOLE_LOG
+    end = cutoffs[-1] if cutoffs else None
+    return (
+        rows.select(key)
+        .with_columns(looked_at=pl.when(of_whole_log).then(pl.lit(end)).otherwise("as_of"))
+        .join(chances, on=["user_id", "looked_at"], how="left")
+        .select(*key, *NAMES)
+    )
+
+
+def in_words(kinds: Kinds, pages: int = 3) -> dict[str, str]:
+    """What sets each kind apart, e.g. "11 % of users: Thumbs Up 1.8 times as often as others"."""
+    share = np.exp(kinds.log_share)
+    usual = share @ kinds.visits
+    words = {}
+    for name, part, visits in zip(NAMES, share, kinds.visits, strict=True):
+        ratio = (visits + 1e-4) / (usual + 1e-4)
+        telling = np.argsort(-np.abs(np.log(ratio)) * np.sqrt(usual))[:pages]
+        said = ", ".join(f"{moves.TO[page]} {ratio[page]:.2g}" for page in telling)
+        words[name] = f"{part:.0%} of users; times as often as users do on average: {said}"
+    return words
+
+
+def _series(columns: dict[str, np.ndarray]) -> dict[str, pl.Series]:
+    return {name: pl.Series(values) for name, values in columns.items()}
+
+
+def _as_kinds(cutoff: date, counts: np.ndarray, chance: np.ndarray, share: np.ndarray) -> Kinds:
+    member, _ = _expected(counts, chance, share)
+    to = np.arange(moves.COUNT) % len(moves.TO)
+    taken = member.T @ counts
+    visits = np.stack([np.bincount(to, row, minlength=len(moves.TO)) for row in taken])
+    return Kinds(
+        cutoff,
+        np.rint(np.log(chance) * _MILLION).astype(np.int64),
+        np.log(share),
+        visits / np.maximum(visits.sum(axis=1, keepdims=True), 1),
+    )
+
+
+def _first_fit(counts: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(chance, share) of the best of some random starts, the most common kind first."""
+    fits = []
+    for start in range(_STARTS):
+        generator = np.random.default_rng([seed, start])
+        member = generator.dirichlet(np.full(COUNT, 0.3), len(counts))
+        fits.append(_fit(counts, member))
+    chance, share, _ = max(fits, key=lambda fit: fit[2])
+    order = np.argsort(-share, kind="stable")
+    return chance[order], share[order]
+
+
+def _refit(
+    counts: np.ndarray, chance: np.ndarray, share: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    member, _ = _expected(counts, chance, share)
+    return _fit(counts, member)[:2]
+
+
+def _fit(counts: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Expectation maximisation from how likely each user is of each kind: chance, share, worth."""
+    usual = _chances(counts.sum(axis=0, keepdims=True) + 1e-3)
+    last = -np.inf
+    for _ in range(_MOST_ROUNDS):
+        chance = _chances(member.T @ counts + _STRENGTH * usual)
+        share = (member.sum(axis=0) + 1) / (len(counts) + COUNT)
+        member, worth = _expected(counts, chance, share)
+        if worth - last < _ENOUGH * abs(worth):
+            break
+        last = worth
+    return chance, share, worth
+
+
+def _expected(
+    counts: np.ndarray, chance: np.ndarray, share: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """How likely each user is of each kind, and the log likelihood of all steps."""
+    odds = counts @ np.log(chance.T) + np.log(share)
+    return _normalised(odds), float(np.logaddexp.reduce(odds, axis=1).sum())
+
+
+def _normalised(odds: np.ndarray) -> np.ndarray:
+    chance = np.exp(odds - odds.max(axis=1, keepdims=True))
+    return chance / chance.sum(axis=1, keepdims=True)
+
+
+def _chances(taken: np.ndarray) -> np.ndarray:
+    """Of how often each step is taken, its chance where it can be taken."""
+    pages = _PAGE_OF_MOVE.max() + 1
+    from_page = np.stack([np.bincount(_PAGE_OF_MOVE, row, minlength=pages) for row in taken])
+    return taken / from_page[:, _PAGE_OF_MOVE]

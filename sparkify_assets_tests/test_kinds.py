@@ -1,0 +1,122 @@
+"""Steps from page to page, and kinds of users, on frames worked out by hand."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sparkify_assets.churn import days, kinds, moves
+from sparkify_assets_tests.frames import START, at, event, events
+
+CUTOFFS = [START.date() + timedelta(days=n) for n in (14, 28)]
+
+
+def named(taken: list[dict]) -> dict[tuple[str, str, str], int]:
+    return {moves.described(step["move"]): step["times"] for step in taken}
+
+
+def test_steps_by_hand() -> None:
+    table = days.user_days(
+        days.in_order(
+            events(
+                event("1", at(0, 1)),
+                event("1", at(0, 2), item_in_session=1),
+                event("1", at(0, 3), "Thumbs Up", item_in_session=2),
+                event("1", at(1, 1), "Unheard Of", session_id=2, level="paid"),
+                event("1", at(1, 2), session_id=2, item_in_session=1, level="paid"),
+                event("1", at(1, 3), "Cancel", session_id=2, item_in_session=2, level="paid"),
+                event("2", at(0, 4), "Home"),
+            )
+        )
+    )
+    first, second, other = table["moves"].to_list()
+    assert named(first) == {
+        ("free", "NextSong", "NextSong"): 1,
+        ("free", "NextSong", "Thumbs Up"): 1,
+    }
+    assert named(second) == {
+        ("free", "Thumbs Up", "end of session"): 1,
+        ("paid", "other", "NextSong"): 1,
+    }, "a session's end is known when the next begins; the outcome is no step"
+    assert other == []
+
+
+def crowd(users: int, seed: int = 0) -> tuple[pl.DataFrame, dict[str, bool]]:
+    """Days of users half of whom give a thumb after every third song, half after every tenth."""
+    generator = np.random.default_rng(seed)
+    rows, often = [], {}
+    song, thumb = 0, moves.TO.index("Thumbs Up")
+    for number in range(users):
+        user, likes = f"u{number}", number % 2 == 0
+        often[user] = likes
+        for day in range(20):
+            thumbs = int(generator.binomial(30, 1 / 3 if likes else 1 / 10))
+            rows.append(
+                (user, START.date() + timedelta(days=day), [(song, 30 - thumbs), (thumb, thumbs)])
+            )
+    schema = {"user_id": pl.String, "day": pl.Date, "moves": moves.MOVE_COUNTS}
+    return pl.DataFrame(rows, schema=schema, orient="row"), often
+
+
+def chances(table: pl.DataFrame, known: list[kinds.Kinds], *cutoffs: date) -> pl.DataFrame:
+    rows = table.select(pl.lit("forecast").alias("protocol"), pl.col("user_id").unique().sort())
+    at_cutoffs = pl.DataFrame({"as_of": list(cutoffs)}, schema={"as_of": pl.Date})
+    return kinds.likely(table, rows.join(at_cutoffs, how="cross"), known)
+
+
+def test_two_kinds_are_told_apart_and_keep_their_number() -> None:
+    table, often = crowd(60)
+    known = kinds.learn(kinds.steps(table, CUTOFFS), CUTOFFS)
+    result = chances(table, known, *CUTOFFS)
+    assert result.select(pl.sum_horizontal(kinds.NAMES)).to_series().to_list() == pytest.approx(
+        [1.0] * 120
+    )
+    likes = result.with_columns(likes=pl.col("user_id").replace_strict(often))
+    by_group = likes.group_by("likes", "as_of").agg(pl.col(kinds.NAMES).mean()).sort("as_of")
+    for _, at_cutoff in by_group.group_by("as_of"):
+        a, b = (np.array(row) for row in at_cutoff.sort("likes").select(kinds.NAMES).rows())
+        assert np.abs(a - b).sum() > 1.8, "no kind holds users of both groups"
+    first, second = (
+        likes.filter(pl.col("as_of") == cutoff).select(kinds.NAMES).to_numpy() for cutoff in CUTOFFS
+    )
+    groups = likes.filter(pl.col("as_of") == CUTOFFS[0])["likes"].to_numpy()
+    sets = [first[groups].mean(axis=0) > 0.25, second[groups].mean(axis=0) > 0.25]
+    assert (sets[0] & sets[1]).any()
+
+
+def test_what_comes_at_or_after_a_cutoff_changes_nothing_before_it() -> None:
+    table, _ = crowd(20)
+    later = table.with_columns(pl.col("day") + pl.duration(days=14)).with_columns(
+        moves=pl.col("moves").reverse()
+    )
+    early = table.filter(pl.col("day") < CUTOFFS[0])
+    found = [
+        chances(t, kinds.learn(kinds.steps(t, CUTOFFS), CUTOFFS), CUTOFFS[0])
+        for t in (early, pl.concat([early, later.filter(pl.col("day") >= CUTOFFS[0])]))
+    ]
+    assert found[0].equals(found[1])
+
+
+def test_any_split_of_the_users_gives_the_same_to_the_last_digit() -> None:
+    table, _ = crowd(30)
+    together = kinds.learn(kinds.steps(table, CUTOFFS), CUTOFFS)
+    parts = [part for _, part in table.group_by("user_id")]
+    apart = kinds.learn(pl.concat([kinds.steps(part, CUTOFFS) for part in parts]), CUTOFFS)
+    one = chances(table, together, *CUTOFFS).sort("user_id", "as_of")
+    other = pl.concat([chances(part, apart, *CUTOFFS) for part in parts]).sort("user_id", "as_of")
+    assert one.equals(other)
+
+
+def test_nothing_learned_is_unknown_and_few_users_are_all_taken() -> None:
+    table, _ = crowd(4)
+    assert chances(table, [], CUTOFFS[0])[kinds.NAMES[0]].null_count() == 4
+    assert kinds.learn(kinds.steps(table.clear(), CUTOFFS), CUTOFFS) == []
+    assert kinds.sampled(table, users=4).equals(table)
+    some = kinds.sampled(table, users=4 * kinds.MOST_USERS)
+    assert some.height < table.height
+    words = kinds.in_words(kinds.learn(kinds.steps(table, CUTOFFS), CUTOFFS)[-1])
+    assert set(words) == set(kinds.NAMES)
+    assert "Thumbs Up" in words["kind_1"]
