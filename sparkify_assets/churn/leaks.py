@@ -346,8 +346,8 @@ def audit_procedure(procedure: Procedure, rows: pd.DataFrame, horizon_days: int)
             in_fold,
             _turned_within_users(rows, rows["user_id"].isin(in_fold["user_id"])),
         ),
-        "the labels at the last cutoff": (temporal, _turned(rows, last)),
-        "labels that were not known by the last cutoff": (temporal, _turned(rows, unknown)),
+        "the labels at the last cutoff": (temporal, _dealt_anew(rows, last)),
+        "labels that were not known by the last cutoff": (temporal, _dealt_anew(rows, unknown)),
         "which other rows are tested": (temporal, rows[~others]),
     }
     return [
@@ -361,17 +361,20 @@ def audit_procedure(procedure: Procedure, rows: pd.DataFrame, horizon_days: int)
     ]
 
 
-def _turned(rows: pd.DataFrame, where: pd.Series) -> pd.DataFrame:
-    return rows.assign(label=rows["label"].astype(bool) ^ where)
+def _dealt_anew(rows: pd.DataFrame, where: pd.Series) -> pd.DataFrame:
+    """With the labels of some rows dealt to them anew, so that there are as many of each."""
+    label = rows["label"].to_numpy(dtype=bool).copy()
+    label[where] = np.random.default_rng(0).permutation(label[where])
+    return rows.assign(label=label)
 
 
 def _turned_within_users(rows: pd.DataFrame, where: pd.Series) -> pd.DataFrame:
-    """With labels turned round for users who have both: who churned at all, folds go by."""
+    """With labels turned round for users who have both: by who churned at all folds are drawn."""
     of_user = rows["label"].astype(bool).groupby(rows["user_id"])
     both = of_user.transform("any") & ~of_user.transform("all") & where
     if not both.any():
         raise ValueError("No tested user has rows of both outcomes: their labels cannot be turned.")
-    return _turned(rows, both)
+    return rows.assign(label=rows["label"].astype(bool) ^ both)
 
 
 def _tested_once(grouped: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
