@@ -38,8 +38,8 @@ CHECK = "feature_table:no_feature_knows_the_future"
 
 
 def story(user: int, draw: np.random.Generator) -> list[dict[str, Any]]:
-    """A user of some 60 events over the log; every third one cancels in its second half."""
-    ends = draw.uniform(20, 39) if user % 3 == 0 else 40.4
+    """A user of some 60 events over the log; every third one cancels, one in the last fragment."""
+    ends = {3: 40.2}.get(user, draw.uniform(20, 39)) if user % 3 == 0 else 40.4
     times = np.sort(draw.uniform(draw.uniform(0, 10), ends, 60))
     told = [
         event(
@@ -93,6 +93,13 @@ def test_no_feature_leaks(log: pl.DataFrame) -> None:
     assert set(material.stored["protocol"]) == {cutoffs.FORECAST, cutoffs.WHOLE_LOG}
     assert material.stored.filter("label").height > 5
     assert leaks.audit(material).is_empty()
+
+
+def test_without_rows_nothing_changes(log: pl.DataFrame) -> None:
+    material = audited(log)
+    found = leaks.audit(leaks.Audited(material.stored.clear(), *parts(material)))
+    assert found.is_empty()
+    assert found.schema == leaks.CHANGED
 
 
 @pytest.mark.parametrize("how", leaks.FROM_THE_CUTOFF, ids=lambda how: how.words)
@@ -433,6 +440,12 @@ def test_rows_that_are_not_tested_are_found() -> None:
     found = audit(lambda frame: simple(frame).query("user_id != 'u001' or estimate != 'grouped'"))
     of = len(rows())
     assert found == [f"one, repeat 0: of {of} rows {of - 5} are tested, 0 of them more than once"]
+
+
+def test_a_procedure_that_falls_silent_is_no_honest_one() -> None:
+    """Without an estimate by time there is nothing to audit by time."""
+    with pytest.raises(ValueError, match="Asked again, the procedure says nothing"):
+        audit(lambda frame: simple(frame).query("estimate == 'grouped'"))
 
 
 def test_a_procedure_cannot_be_audited_on_rows_that_show_nothing() -> None:

@@ -35,6 +35,18 @@ _HOURS = (0, 1, 25, 24 * 7, 24 * 30)  # after the cutoff; 0 is the cutoff itself
 _TIMES_AS_MANY = 10
 
 
+CHANGED = {
+    "protocol": pl.String,
+    "tampering": pl.String,
+    "feature": pl.String,
+    "rows": pl.UInt32,
+    "user_id": pl.String,
+    "as_of": pl.Date,
+    "stored": pl.Float64,
+    "found": pl.Float64,
+}
+
+
 @dataclass(frozen=True)
 class Audited:
     """Some whole users: their rows of the feature table, and what these are made of."""
@@ -103,10 +115,10 @@ def recomputed(
 
 
 def audit(audited: Audited) -> pl.DataFrame:
-    """Which stored features change, and by which tampering; no row where nothing leaks.
+    """Which stored features change, and by which tampering (CHANGED); no row where nothing leaks.
 
-    A row a protocol, tampering and feature: how many `rows` change, and one of them (user_id,
-    as_of, stored, found). Takes a pass over the events for each tampering and cutoff.
+    A row a protocol, tampering and feature: how many `rows` change, and one of them. Takes a pass
+    over the events for each tampering and cutoff.
     """
     stored = audited.stored
     whole_log = stored.filter(protocol=cutoffs.WHOLE_LOG)
@@ -117,9 +129,9 @@ def audit(audited: Audited) -> pl.DataFrame:
         *((cutoffs.forecast_at(stored, as_of), FROM_THE_CUTOFF) for as_of in times),
     ]
     found = [_changes(audited, rows, how) for rows, ways in groups for how in ways if rows.height]
+    changes = pl.concat([pl.DataFrame(schema=CHANGED).drop("rows"), *found])
     return (
-        pl.concat(found)
-        .group_by("protocol", "tampering", "feature", maintain_order=True)
+        changes.group_by("protocol", "tampering", "feature", maintain_order=True)
         .agg(pl.len().alias("rows"), pl.col("user_id", "as_of", "stored", "found").first())
         .sort("rows", descending=True, maintain_order=True)
     )
@@ -162,9 +174,10 @@ def _changes(audited: Audited, rows: pl.DataFrame, how: Tampering) -> pl.DataFra
         a.join(b, on=KEY, how="anti").select(*KEY, feature=pl.lit(ROW), stored=x, found=1 - x)
         for a, b, x in ((rows, again, pl.lit(1.0)), (again, rows, pl.lit(0.0)))
     )
-    return pl.concat([gone, new, values.filter(_differs())]).with_columns(
+    changes = pl.concat([gone, new, values.filter(_differs())]).with_columns(
         pl.col("user_id").str.slice(int(how.renames)), tampering=pl.lit(how.words)
     )
+    return changes.select(name for name in CHANGED if name != "rows")
 
 
 def _names(frame: pl.DataFrame) -> list[str]:
@@ -397,7 +410,7 @@ def _in_one_fold(grouped: pd.DataFrame) -> Iterator[str]:
 def _depends(tested: pd.DataFrame, again: pd.DataFrame, on: str) -> Iterator[str]:
     both = tested.merge(again, on=_TESTED, suffixes=("", "_again"))
     if both.empty:
-        raise ValueError(f"Nothing is said of the same rows once more, so as to see {on}.")
+        raise ValueError(f"Asked again, the procedure says nothing of the rows to see {on} by.")
     for column in _SAID:
         same = both[column] == both[f"{column}_again"]
         if column != "candidate":
