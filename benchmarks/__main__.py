@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-TABLES = ("floor", "calibration", "oracle", "engines", "models", "growth")
+TABLES = ("floor", "calibration", "oracle", "leaks", "engines", "models", "growth")
 
 
 def main() -> None:

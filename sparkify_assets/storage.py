@@ -50,8 +50,8 @@ class Range:
     """The rows whose `column` lies in [first, last]."""
 
     column: str
-    first: int
-    last: int
+    first: int | str
+    last: int | str
 
 
 def open_filesystem(uri: str) -> tuple[fs.FileSystem, str]:
@@ -113,7 +113,7 @@ def read_part(
     # A folder called `a=b` or `[a]` is neither a column nor a pattern.
     rows = pl.scan_parquet(path, hive_partitioning=False, glob=False)
     if where:
-        rows = rows.filter(pl.col(where.column).is_between(where.first, where.last))
+        rows = rows.filter(pl.col(where.column).is_between(pl.lit(where.first), pl.lit(where.last)))
     return (rows.select(names) if names else rows).collect()
 
 

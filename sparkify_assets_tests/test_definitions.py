@@ -82,6 +82,7 @@ def test_checks_are_blocking_and_of_a_partition() -> None:
     assert found == {f"{name}:contract" for name in TABLES} | {
         "raw_events:every_line_is_accounted_for",
         "rejected_lines:few_lines_are_rejected",
+        "feature_table:no_feature_knows_the_future",
     }
     for checks in defs.asset_checks or []:
         for spec in checks.check_specs:

@@ -54,6 +54,7 @@ def test_everything_is_materialized_and_every_check_passes(finished: Run) -> Non
     assert set(finished.checks) == {f"{name}:contract" for name in TABLES} | {
         "raw_events:every_line_is_accounted_for",
         "rejected_lines:few_lines_are_rejected",
+        "feature_table:no_feature_knows_the_future",
     }
     assert all(finished.checks.values())
 

@@ -31,13 +31,14 @@ def test_a_part_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_part(file.as_uri(), ["b"]).columns == ["b"]
 
 
-def test_a_range_of_a_part_is_read_alike_near_and_far(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", [Range("a", 15, 32), Range("b", "15", "32")])
+def test_a_range_of_a_part_is_read_alike_near_and_far(wanted: Range, tmp_path: Path) -> None:
     rows = pl.DataFrame({"a": range(100), "b": [str(n) for n in range(100)]})
     part = write_part(str(tmp_path / "table" / "parts-1"), rows, rows_together=10)
     file = str(tmp_path / "table" / part.path)
-    wanted = Range("a", 15, 32)
     near = read_part(file, ["b"], wanted)
-    assert near["b"].to_list() == [str(n) for n in range(15, 33)]
+    between = rows[wanted.column].is_between(pl.lit(wanted.first), pl.lit(wanted.last))
+    assert near["b"].to_list() == rows.filter(between)["b"].to_list() != []
     # As in an object store, which is read through another library.
     with mock.patch.object(storage.fs, "LocalFileSystem", pyarrow.fs.S3FileSystem):
         assert read_part(Path(file).as_uri(), ["b"], wanted).equals(near)

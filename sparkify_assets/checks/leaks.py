@@ -1,0 +1,116 @@
+"""Blocking check of the features: none of them knows what lies at or after its cutoff.
+
+Belongs here: reading what is audited from the lake, and what the check says.
+Does not belong here: how features are audited (`churn/leaks.py`).
+"""
+
+from datetime import date
+
+import dagster as dg
+import polars as pl
+from dagster_pyspark import LazyPySparkResource
+from pyspark.sql import SparkSession
+
+from sparkify_assets.assets.declaring import SPARK_POOL
+from sparkify_assets.churn import cutoffs, days, features, leaks
+from sparkify_assets.datasets import PARTITIONS
+from sparkify_assets.resources.io_manager import LakeResource
+from sparkify_assets.resources.lake import Lake
+from sparkify_assets.storage import Range
+from sparkify_assets.tables import USER_DAYS, USER_LABELS
+
+_SPAN = ("log_start", "log_end", "last_day")
+_SHOWN = 3  # features named in the description; the metadata name all
+
+
+@dg.asset_check(
+    asset="feature_table",
+    additional_deps=["cleaned_events", "user_labels", "user_days"],
+    blocking=True,
+    partitions_def=PARTITIONS,
+    pool=SPARK_POOL,
+    description=(
+        "No feature changes when events at or after its cutoff are deleted, shuffled or invented: "
+        "some users' features are computed again from such events and compared with those stored. "
+        "Rows of whole_log leak by design, as their cutoff is set by the outcome; of them is "
+        "audited that no label, user id or cancellation reaches a feature."
+    ),
+)
+def no_feature_knows_the_future(
+    context: dg.AssetCheckExecutionContext, lake: LakeResource, pyspark: LazyPySparkResource
+) -> dg.AssetCheckResult:
+    dataset = context.partition_key
+    if stale := not_of_one_making(lake.lake, dataset):
+        return dg.AssetCheckResult(passed=False, description=stale)
+    found = changed_features(lake.lake, pyspark.spark_session, dataset)
+    return dg.AssetCheckResult(
+        passed=found.is_empty(),
+        description=said(found, lake.lake.folder(dataset, "feature_table")),
+        metadata={"changed features": _as_table(found)} if found.height else {},
+    )
+
+
+def not_of_one_making(lake: Lake, dataset: str) -> str:
+    """What to do where the tables are not those that feature_table was made of; or nothing."""
+    for made, of in (("feature_table", "user_days"), ("user_days", "cleaned_events")):
+        was, there = lake.version(dataset, made).metadata.get(of), lake.version(dataset, of).number
+        if was != there:
+            return (
+                f"Leaks cannot be looked for: expected that {made} was made of the {of} that are "
+                f"in the lake (version {there}), but it was made of version {was}. Materialize "
+                f"user_days and feature_table of {dataset} again."
+            )
+    return ""
+
+
+def changed_features(lake: Lake, spark: SparkSession, dataset: str) -> pl.DataFrame:
+    """`leaks.audit` of some users, in a Spark task that reads no more than these."""
+    users = lake.read_polars(dataset, USER_LABELS, ["user_id", "events"])
+    ours = Range("user_id", *leaks.audited_users(users))
+    in_range = pl.col("user_id").is_between(pl.lit(ours.first), pl.lit(ours.last))
+    counts = [name for name in USER_DAYS.names if name not in days.SETS]
+    others = lake.over_parts(
+        spark,
+        dataset,
+        "user_days",
+        lambda of_days: features.population_totals(of_days.filter(~in_range)),
+        counts,
+    )
+    (stored,) = lake.over_ranges(spark, dataset, "feature_table", lambda rows: rows, [ours])
+    of_log = lake.version(dataset, "feature_table").metadata
+    log = cutoffs.Span(*(date.fromisoformat(of_log[name]) for name in _SPAN))
+    totals = pl.concat(others)
+
+    def audit(events: pl.DataFrame) -> pl.DataFrame:
+        return leaks.audit(leaks.Audited(stored, events, totals, log))
+
+    (found,) = lake.over_ranges(spark, dataset, "cleaned_events", audit, [ours], days.EVENT_COLUMNS)
+    return found
+
+
+def said(found: pl.DataFrame, path: str) -> str:
+    """What was expected, which features change by what in how many rows, and how to look."""
+    if found.is_empty():
+        return "No feature changes with what lies at or after its cutoff."
+    worst = found.unique("feature", keep="first", maintain_order=True)
+    named = "; ".join(
+        f"{row['feature']} in {row['rows']:,} {row['protocol']} rows ({row['tampering']})"
+        for row in worst.head(_SHOWN).iter_rows(named=True)
+    )
+    more = f"; and {worst.height - _SHOWN} more features" if worst.height > _SHOWN else ""
+    first = worst.row(0, named=True)
+    return (
+        f"expected that no feature changes, but these do: {named}{more}. For example "
+        f"{first['feature']} of user {first['user_id']} as of {first['as_of']}: "
+        f"{_spoken(first['stored'])} is stored, {_spoken(first['found'])} is found. To look at the "
+        f"rows: polars.read_delta({path!r}).filter(user_id={first['user_id']!r})"
+    )
+
+
+def _spoken(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.6g}"
+
+
+def _as_table(found: pl.DataFrame) -> dg.TableMetadataValue:
+    rows = found.with_columns(pl.col("as_of").cast(pl.String))
+    return dg.MetadataValue.table([dg.TableRecord(row) for row in rows.iter_rows(named=True)])
