@@ -30,8 +30,9 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from benchmarks.measuring import report
 from benchmarks.oracle import DATASET, feature_table
-from sparkify_assets.churn import cutoffs, days, evaluation, features, metrics, models, splits
+from sparkify_assets.churn import cutoffs, evaluation, features, kinds, metrics, models, splits
 from sparkify_assets.churn.features import CORE, FEATURE_NAMES
+from sparkify_assets.churn.pages import OUTCOME_PAGES
 from sparkify_assets.datasets import DATASETS
 from sparkify_assets.resources.lake import Lake
 from sparkify_assets.simulation import write_log
@@ -170,8 +171,11 @@ def after_the_cutoff(log: Log, seed: int) -> Pair:
     )
     of_days = log.lake.read_polars(DATASET, USER_DAYS)
     totals = [features.population_totals(of_days)]
-    usual = features.population_rates(totals, at["as_of"].unique().to_list(), log.span.start)
-    later = features.features(of_days, at, usual, log.span.start).sort("user_id", "as_of")
+    times = at["as_of"].unique().sort().to_list()
+    usual = features.population_rates(totals, times, log.span.start)
+    known_kinds = kinds.learn(kinds.steps(of_days, times), times)
+    known = features.features(of_days, at, usual, known_kinds, log.span.start)
+    later = known.sort("user_id", "as_of")
     return _beside(log.forecast, Task(later.to_pandas()), seed)
 
 
@@ -188,7 +192,7 @@ def _outcome_counted(log: Log, seed: int, which: pl.Expr) -> Pair:
 
 
 def outcome_pages(log: Log, seed: int) -> Pair:
-    return _outcome_counted(log, seed, pl.col("page").is_in(days.OUTCOME_PAGES))
+    return _outcome_counted(log, seed, pl.col("page").is_in(OUTCOME_PAGES))
 
 
 def outcome_auth(log: Log, seed: int) -> Pair:

@@ -54,11 +54,12 @@ def crowd(users: int, seed: int = 0) -> tuple[pl.DataFrame, dict[str, bool]]:
         often[user] = likes
         for day in range(20):
             thumbs = int(generator.binomial(30, 1 / 3 if likes else 1 / 10))
+            taken = [{"move": song, "times": 30 - thumbs}, {"move": thumb, "times": thumbs}]
             rows.append(
-                (user, START.date() + timedelta(days=day), [(song, 30 - thumbs), (thumb, thumbs)])
+                {"user_id": user, "day": START.date() + timedelta(days=day), "moves": taken}
             )
     schema = {"user_id": pl.String, "day": pl.Date, "moves": moves.MOVE_COUNTS}
-    return pl.DataFrame(rows, schema=schema, orient="row"), often
+    return pl.DataFrame(rows, schema=schema), often
 
 
 def chances(table: pl.DataFrame, known: list[kinds.Kinds], *cutoffs: date) -> pl.DataFrame:

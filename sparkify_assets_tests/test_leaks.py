@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ from sparkify_assets.churn import (
     days,
     evaluation,
     features,
+    kinds,
     labels,
     leaks,
     metrics,
     splits,
 )
 from sparkify_assets.churn.models import fit
+from sparkify_assets.churn.pages import OUTCOME_PAGES
 from sparkify_assets.tables import CLEANED_EVENTS, FEATURE_TABLE, TABLES
 from sparkify_assets_tests.frames import START, at, event, events
 from sparkify_assets_tests.running import Run, copy, run_checks
@@ -55,7 +58,7 @@ def story(user: int, draw: np.random.Generator) -> list[dict[str, Any]]:
     ]
     end = [
         event(str(user), at(float(ends), 0, second), page, session_id=99, item_in_session=second)
-        for second, page in enumerate(days.OUTCOME_PAGES)
+        for second, page in enumerate(OUTCOME_PAGES)
     ]
     return told + (end if user % 3 == 0 else [])
 
@@ -81,8 +84,10 @@ def audited(log: pl.DataFrame, among: int = 10) -> leaks.Audited:
     of_days = days.user_days(ordered)
     totals = [features.population_totals(of_days.filter(where)) for where in (ours, ~ours)]
     usual = features.population_rates(totals, wanted["as_of"].unique().to_list(), LOG_START)
-    stored = features.features(of_days, wanted, usual, LOG_START).filter(ours)
-    return leaks.Audited(stored, log.filter(ours), totals[1], LOG)
+    times = sorted({*cutoffs.forecast_cutoffs(LOG), LOG.end})
+    known_kinds = kinds.learn(kinds.steps(of_days, times), times)
+    stored = features.features(of_days, wanted, usual, known_kinds, LOG_START).filter(ours)
+    return leaks.Audited(stored, log.filter(ours), totals[1], known_kinds, LOG)
 
 
 # Features
@@ -97,7 +102,7 @@ def test_no_feature_leaks(log: pl.DataFrame) -> None:
 
 def test_without_rows_nothing_changes(log: pl.DataFrame) -> None:
     material = audited(log)
-    found = leaks.audit(leaks.Audited(material.stored.clear(), *parts(material)))
+    found = leaks.audit(replace(material, stored=material.stored.clear()))
     assert found.is_empty()
     assert found.schema == leaks.CHANGED
 
@@ -191,7 +196,7 @@ def counts_the_outcome(patch: pytest.MonkeyPatch) -> None:
     """Cancel and Cancellation Confirmation are visits to a page like others."""
 
     def leaking(log: pl.DataFrame, real: Any = days.user_days) -> pl.DataFrame:
-        page = pl.col("page").replace(dict.fromkeys(days.OUTCOME_PAGES, "Help"))
+        page = pl.col("page").replace(dict.fromkeys(OUTCOME_PAGES, "Help"))
         return real(log.with_columns(page, auth=pl.lit("Logged In")))
 
     patch.setattr(days, "user_days", leaking)
@@ -252,16 +257,12 @@ def test_a_stored_value_that_the_events_do_not_give_is_found(log: pl.DataFrame) 
     material = audited(log)
     one = (pl.col("user_id") == "3") & (pl.col("protocol") == "forecast")
     altered = pl.when(one).then(pl.col("gap_days") * 1.001).otherwise("gap_days").alias("gap_days")
-    found = leaks.audit(leaks.Audited(material.stored.with_columns(altered), *parts(material)))
+    found = leaks.audit(replace(material, stored=material.stored.with_columns(altered)))
     assert set(found["feature"]) == {"gap_days"}
     row = found.filter(tampering=AS_IT_IS).row(0, named=True)
     assert (row["protocol"], row["user_id"]) == ("forecast", "3")
     assert row["rows"] == material.stored.filter(one).height
     assert row["stored"] == pytest.approx(row["found"] * 1.001)
-
-
-def parts(material: leaks.Audited) -> tuple[pl.DataFrame, pl.DataFrame, cutoffs.Span]:
-    return material.events, material.others, material.log
 
 
 # The check

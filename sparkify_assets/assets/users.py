@@ -102,7 +102,8 @@ def feature_table(
         rows["as_of"].unique().to_list(),
         log.start,
     )
-    known_kinds = _kinds(lake.lake, spark, dataset, user_labels.height, sorted({*times, log.end}))
+    times_to_learn = sorted({*times, log.end})
+    known_kinds = learned_kinds(lake.lake, spark, dataset, user_labels.height, times_to_learn)
     folder = lake.lake.new_parts(dataset, "feature_table")
 
     def write_features(of_days: pl.DataFrame) -> PartFile:
@@ -125,9 +126,11 @@ def feature_table(
     return Rows(parts, {**said, "kinds": told_apart})
 
 
-def _kinds(
+def learned_kinds(
     lake: Lake, spark: "SparkSession", dataset: str, users: int, times: Sequence[date]
 ) -> list[kinds.Kinds]:
+    """The kinds of users before each of the (sorted) times, of the newest `user_days`."""
+
     def steps(of_days: pl.DataFrame) -> pl.DataFrame:
         return kinds.steps(kinds.sampled(of_days, users), times)
 

@@ -12,6 +12,7 @@ from dagster_pyspark import LazyPySparkResource
 from pyspark.sql import SparkSession
 
 from sparkify_assets.assets.declaring import SPARK_POOL
+from sparkify_assets.assets.users import learned_kinds
 from sparkify_assets.churn import cutoffs, days, features, leaks
 from sparkify_assets.datasets import PARTITIONS
 from sparkify_assets.resources.io_manager import LakeResource
@@ -68,7 +69,7 @@ def changed_features(lake: Lake, spark: SparkSession, dataset: str) -> pl.DataFr
     users = lake.read_polars(dataset, USER_LABELS, ["user_id", "events"])
     ours = Range("user_id", *leaks.audited_users(users))
     in_range = pl.col("user_id").is_between(pl.lit(ours.first), pl.lit(ours.last))
-    counts = [name for name in USER_DAYS.names if name not in days.SETS]
+    counts = [name for name in USER_DAYS.names if name not in days.LISTS]
     others = lake.over_parts(
         spark,
         dataset,
@@ -80,9 +81,11 @@ def changed_features(lake: Lake, spark: SparkSession, dataset: str) -> pl.DataFr
     of_log = lake.version(dataset, "feature_table").metadata
     log = cutoffs.Span(*(date.fromisoformat(of_log[name]) for name in _SPAN))
     totals = pl.concat(others)
+    times = sorted({*map(date.fromisoformat, of_log["cutoffs"]), log.end})
+    known_kinds = learned_kinds(lake, spark, dataset, users.height, times)
 
     def audit(events: pl.DataFrame) -> pl.DataFrame:
-        return leaks.audit(leaks.Audited(stored, events, totals, log))
+        return leaks.audit(leaks.Audited(stored, events, totals, known_kinds, log))
 
     (found,) = lake.over_ranges(spark, dataset, "cleaned_events", audit, [ours], days.EVENT_COLUMNS)
     return found

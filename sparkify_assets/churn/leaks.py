@@ -22,6 +22,8 @@ import polars as pl
 import polars.selectors as cs
 
 from sparkify_assets.churn import cutoffs, days, features, labels, metrics
+from sparkify_assets.churn.kinds import Kinds
+from sparkify_assets.churn.pages import OUTCOME_PAGES, PAGES
 
 KEY = ["protocol", "user_id", "as_of"]
 # Relative. The last digits of a sum may depend on what else was added up beside it.
@@ -30,7 +32,7 @@ EVENTS = 30_000
 CUTOFFS = 3
 ROW = "(whether there is a row)"
 
-_OUTCOME = pl.col("page").is_in(days.OUTCOME_PAGES) | (pl.col("auth") == "Cancelled")
+_OUTCOME = pl.col("page").is_in(OUTCOME_PAGES) | (pl.col("auth") == "Cancelled")
 _HOURS = (0, 1, 25, 24 * 7, 24 * 30)  # after the cutoff; 0 is the cutoff itself
 _TIMES_AS_MANY = 10
 
@@ -49,11 +51,17 @@ CHANGED = {
 
 @dataclass(frozen=True)
 class Audited:
-    """Some whole users: their rows of the feature table, and what these are made of."""
+    """Some whole users: their rows of the feature table, and what these are made of.
+
+    The kinds of users are learned once, from all steps as they are: the steps that a tampered log
+    would teach them are those by which the audited users are looked at, so what tampering could
+    change there shows in these.
+    """
 
     stored: pl.DataFrame
     events: pl.DataFrame  # days.EVENT_COLUMNS
     others: pl.DataFrame  # features.population_totals of everybody else's days
+    known_kinds: list[Kinds]
     log: cutoffs.Span
 
 
@@ -96,6 +104,7 @@ class Tampering:
 def recomputed(
     events: pl.DataFrame,
     others: pl.DataFrame,
+    known_kinds: list[Kinds],
     rows_of: Callable[[pl.DataFrame], pl.DataFrame],
     log_start: date,
 ) -> pl.DataFrame:
@@ -108,7 +117,7 @@ def recomputed(
     of_days = days.user_days(ordered)
     totals = [others, features.population_totals(of_days)]
     usual = features.population_rates(totals, rows["as_of"].unique().to_list(), log_start)
-    return features.features(of_days, rows, usual, log_start)
+    return features.features(of_days, rows, usual, known_kinds, log_start)
 
 
 # Features
@@ -163,6 +172,7 @@ def _changes(audited: Audited, rows: pl.DataFrame, how: Tampering) -> pl.DataFra
     again = recomputed(
         how.events(audited.events, as_of).with_columns(called),
         how.others(audited.others, as_of),
+        audited.known_kinds,
         lambda of_users: how.rows(rows, of_users, audited.log),
         audited.log.start,
     )
@@ -216,7 +226,7 @@ def _shuffled(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _with_invented_events(events: pl.DataFrame, as_of: date) -> pl.DataFrame:
     """From the cutoff on everybody is somebody else, at the other level, and goes everywhere."""
-    pages = pl.DataFrame({"page": ["NextSong", *days.PAGES.values(), "another"]})
+    pages = pl.DataFrame({"page": ["NextSong", *PAGES.values(), "another"]})
     invented = (
         _last_of_all(events)
         .drop("page", "event_time")
@@ -259,7 +269,7 @@ def _last_of_all(events: pl.DataFrame) -> pl.DataFrame:
 
 def _cancellations(events: pl.DataFrame, time: pl.Expr) -> pl.DataFrame:
     """Everybody cancels at a time of theirs, within the session they were last in."""
-    cancel, confirmation = days.OUTCOME_PAGES
+    cancel, confirmation = OUTCOME_PAGES
     asked = _last_of_all(events).with_columns(event_time=time, item_in_session=10**6)
     return pl.concat(
         [
