@@ -303,6 +303,7 @@ def before(finished: Run) -> dict[str, pl.DataFrame]:
         ("user_labels", "user_days"),
         ("feature_table",),
         ("trained_model",),
+        ("model_registry",),
         ("churn_scores",),
         ("churn_report",),
     ],
