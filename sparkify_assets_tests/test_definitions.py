@@ -114,6 +114,7 @@ def test_the_job_takes_a_datasets_configuration(name: str) -> None:
     ("op", "setting", "value"),
     [
         ("feature_table", "horizon_days", 0),
+        ("feature_table", "first_cutoff_day", 0),
         ("ingest", "max_rejected_share", 2),
         ("evaluation_metrics", "resamples", 1),
     ],

@@ -62,16 +62,16 @@ def test_psi_is_never_negative_symmetric_and_0_of_the_same(bins: list[tuple[int,
 
 
 def test_the_limit_of_chance_by_hand() -> None:
-    """Chi-squared with two degrees of freedom exceeds 13.82 once in a thousand times."""
+    """Chi-squared with two degrees of freedom exceeds 9.21 once in a hundred times."""
     ten = np.array([10, 10, 10, 0])
-    assert limit_of_chance(ten, ten) == pytest.approx(13.816 * (1 / 30 + 1 / 30), abs=1e-3)
+    assert limit_of_chance(ten, ten) == pytest.approx(9.2103 * (1 / 30 + 1 / 30), abs=1e-3)
 
 
 @pytest.mark.parametrize("rows", [60, 200, 2_000])
 def test_chance_alone_is_no_drift(rows: int) -> None:
     found = [measured(DRAW.lognormal(size=rows), DRAW.lognormal(size=rows)) for _ in range(300)]
-    assert sum(drift.psi > drift.by_chance for drift in found) <= 3
-    assert {drift.level for drift in found} == {"none"}
+    assert sum(drift.psi > drift.by_chance for drift in found) <= 12
+    assert "large" not in {drift.level for drift in found}
 
 
 # The bins
@@ -141,6 +141,6 @@ def test_the_largest_comes_first_and_is_said() -> None:
     drifted = drifts(expected, found)
     assert [drift.name for drift in drifted] == ["wild", "calm"]
     said = in_words(drifted, "abc")
-    assert "1 of 2 are higher: wild 0.88 (by chance up to 0.02)." in said
+    assert "1 of 2 are higher: wild 0.88 (by chance up to 0.01)." in said
     assert "not like those that abc learned from" in said
     assert "The largest found is calm 0.00" in in_words(drifted[1:], "abc")

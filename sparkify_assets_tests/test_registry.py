@@ -11,10 +11,12 @@ import polars as pl
 import pytest
 
 from sparkify_assets.churn import registry, splits
-from sparkify_assets.churn.models import BASELINES, Linear
+from sparkify_assets.churn.evaluation import evaluate
+from sparkify_assets.churn.models import BASELINES, CANDIDATES, Linear
 from sparkify_assets.churn.registry import Verdict, Worth, consider, considered, judge, worth
 from sparkify_assets.errors import NotEnoughDataError, SettingError, SparkifyError
 from sparkify_assets.tables import MODEL_REGISTRY
+from sparkify_assets_tests.test_evaluation import FEATURES, rows
 
 NONE_YET = pl.DataFrame(schema=MODEL_REGISTRY.polars_schema)
 DAY_0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -115,7 +117,7 @@ SURELY = worth(predictions(chosen=KNOWS), 200)
 def test_better_than_all_baselines_is_good() -> None:
     verdict = judge(model("new"), None, SURELY, users())
     assert verdict.good
-    assert verdict.words.startswith("Better than every baseline, least than ")
+    assert verdict.words.startswith("Better than every baseline; the nearest is ")
     assert verdict.words.endswith("higher in 100% of resamples.")
     assert verdict.figures["baseline_share"] == 1
     assert SURELY.over["prevalence"].pr_auc > 0.3
@@ -127,6 +129,14 @@ def test_a_guess_is_refused_even_where_no_model_is_live() -> None:
     verdict = judge(model("new"), None, found, users())
     assert not verdict.good
     assert verdict.words.startswith("Not told from guessing: ROC AUC 0.")
+
+
+def test_a_model_of_features_that_never_vary_is_refused() -> None:
+    frame = rows().assign(**dict.fromkeys(FEATURES, 1.0))
+    tested = evaluate(frame, FEATURES, "forecast", candidates=CANDIDATES[:2]).predictions
+    verdict = judge(model("new"), None, worth(pl.from_pandas(tested), 200), users())
+    assert not verdict.good
+    assert verdict.words.startswith("Not told from guessing")
 
 
 def test_clearly_worse_than_a_simple_rule_is_refused_even_where_no_model_is_live() -> None:

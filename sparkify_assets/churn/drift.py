@@ -24,8 +24,8 @@ from sparkify_assets.churn.metrics import equal_bins
 
 BINS = 10
 MODERATE, LARGE = 0.1, 0.2
-# How seldom chance alone may look like a drift: in one of a thousand features.
-_CHANCE = 0.001
+# How often chance alone gives a larger index than what is counted as chance.
+_CHANCE = 0.01
 # Standard deviations between an edge and a value that many rows share.
 _APART = 0.25
 PROBABILITY = "probability"
@@ -72,7 +72,7 @@ class Drift(NamedTuple):
 
     name: str
     psi: float
-    by_chance: float  # the PSI that rows of the same kind exceed once in a thousand times
+    by_chance: float  # the PSI that rows of the same kind exceed once in a hundred times
     level: str  # none, moderate or large
 
 
@@ -126,7 +126,7 @@ def psi(expected: np.ndarray, found: np.ndarray) -> float:
 
 
 def limit_of_chance(expected: np.ndarray, found: np.ndarray) -> float:
-    """The PSI that two draws of the same population, of these sizes, seldom exceed."""
+    """The PSI that two draws of one population, of these sizes, exceed once in a hundred times."""
     from scipy.special import chdtri
 
     freedom = int(((expected > 0) | (found > 0)).sum()) - 1

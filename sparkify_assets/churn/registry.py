@@ -209,7 +209,7 @@ def _against_baselines(found: Worth, *, first: bool) -> tuple[bool, str, dict[st
     better = ahead.pr_auc > 0
     passed = better or (first and ahead.high >= 0)
     how = "Better than" if better else "Not told from" if passed else "Not better than"
-    rule = "every baseline, least than " if better else ""
+    rule = "every baseline; the nearest is " if better else ""
     return (
         passed,
         f"{how} {rule}{nearest.replace('_', ' ')}: PR AUC {_signed(ahead)} out of fold, higher in "
