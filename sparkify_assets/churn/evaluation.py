@@ -374,9 +374,12 @@ def _train(rows: _Rows, folds: int, seed: int, jobs: int) -> tuple[dict[str, Mod
 
 def _twin(rows: _Rows, name: str, seed: int) -> Model | None:
     """A candidate fitted without the jury's users, to be compared on them with other twins."""
+    from threadpoolctl import threadpool_limits
+
     others = rows.where(~splits.jury(rows.frame["user_id"]))
     try:
-        return replace(others, candidates=(name,), baselines={}).fit(seed)[name]
+        with threadpool_limits(1):  # as all fits, so that cores change no digit
+            return replace(others, candidates=(name,), baselines={}).fit(seed)[name]
     except NotEnoughDataError:
         return None
 
