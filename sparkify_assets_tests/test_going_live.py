@@ -16,6 +16,7 @@ from sparkify_assets import registry as command
 from sparkify_assets.churn import registry
 from sparkify_assets.churn.models import Linear
 from sparkify_assets.resources.lake import Lake
+from sparkify_assets.summary import summary
 from sparkify_assets.tables import (
     CHURN_SCORES,
     EVALUATION_PREDICTIONS,
@@ -102,6 +103,11 @@ def test_scores_name_the_live_version(finished: Run) -> None:
     for asset in ("churn_scores", "churn_report"):
         assert finished.materialized[asset]["model_version"] == version
     assert finished.materialized["model_registry"]["live_version"] == version
+    assert f"scored by       logistic_regression {version}, trained 20" in summary(
+        finished.lake, "mini"
+    )
+    page = Path(finished.lake.root, "mini", "churn_report", "churn_report.html").read_text()
+    assert f"<code>{version}</code>, trained " in page
 
 
 def test_a_good_new_model_takes_over(lake: Lake) -> None:
