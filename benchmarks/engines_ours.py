@@ -19,7 +19,7 @@ from typing import Any
 DATASET = "full"
 TOGETHER = ("raw_events", "rejected_lines")  # made by one function
 ASSETS = (*TOGETHER, "cleaned_events", "user_labels", "user_days", "feature_table")
-SCORES = ("trained_model", "churn_scores")
+SCORES = ("trained_model", "evaluation_predictions", "model_registry", "churn_scores")
 FEATURES_DONE = "features-done"  # a file that is made when the features are there, and checked
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from sparkify_assets import assets, automation
-from sparkify_assets.checks import contracts, ingest, leaks
+from sparkify_assets.checks import contracts, ingest, leaks, models
 from sparkify_assets.progress import terminal_logger
 from sparkify_assets.resources.io_manager import LakeIOManager, LakeResource
 from sparkify_assets.resources.lake import default_root
@@ -26,7 +26,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
         assets=dg.load_assets_from_package_module(assets),
         asset_checks=[
             *contracts.contract_checks(),
-            *dg.load_asset_checks_from_modules([ingest, leaks]),
+            *dg.load_asset_checks_from_modules([ingest, leaks, models]),
         ],
         jobs=[automation.everything],
         resources=resources | dict(resource_overrides or {}),

@@ -47,7 +47,8 @@ class _Lines(logging.Formatter):
         check = event.event_specific_data
         if check.passed:
             return ""
-        return f"  CHECK FAILED {check.asset_key.to_user_string()}.{check.check_name}: " + (
+        how = "CHECK FAILED" if check.severity == dg.AssetCheckSeverity.ERROR else "WARNING"
+        return f"  {how} {check.asset_key.to_user_string()}.{check.check_name}: " + (
             check.description or ""
         )
 

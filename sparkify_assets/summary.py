@@ -8,7 +8,7 @@ from sparkify_assets.churn.cutoffs import FORECAST, WHOLE_LOG
 from sparkify_assets.churn.evaluation import CHOSEN
 from sparkify_assets.report.figures import SEED_FIGURES
 from sparkify_assets.resources.lake import Lake
-from sparkify_assets.tables import CHURN_FACTORS, EVALUATION_METRICS
+from sparkify_assets.tables import CHURN_FACTORS, EVALUATION_METRICS, MODEL_REGISTRY
 
 _STRONGEST = 5
 
@@ -17,6 +17,11 @@ def summary(lake: Lake, dataset: str) -> str:
     """The main metrics, the strongest factors, and where everything lies."""
     log = lake.version(dataset, "raw_events").metadata
     measured = lake.read_polars(dataset, EVALUATION_METRICS)
+    scored_by = lake.version(dataset, "churn_scores").metadata["model_version"]
+    columns = ["model_version", "model", "pinned", "trained_at"]
+    model = lake.read_polars(dataset, MODEL_REGISTRY, columns).row(
+        by_predicate=pl.col("model_version") == scored_by, named=True
+    )
     factors = lake.read_polars(dataset, CHURN_FACTORS).sort("rank").head(_STRONGEST)
     lines = [
         "",
@@ -35,6 +40,8 @@ def summary(lake: Lake, dataset: str) -> str:
             for row in factors.iter_rows(named=True)
         ),
         "",
+        f"scored by       {model['model']} {scored_by}, trained "
+        f"{model['trained_at']:%Y-%m-%d %H:%M} UTC{', pinned' if model['pinned'] else ''}",
         f"lake            {lake.uri}",
         f"report          {lake.folder(dataset, 'churn_report')}/churn_report.html",
     ]

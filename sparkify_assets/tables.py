@@ -19,6 +19,7 @@ from sparkify_assets.churn.days import DAY_PARTS, PAID_PAGES
 from sparkify_assets.churn.features import FEATURES
 from sparkify_assets.churn.metrics import THRESHOLDS
 from sparkify_assets.churn.pages import PAGES
+from sparkify_assets.churn.registry import LIVE, REFUSED, RETIRED
 from sparkify_assets.events.buckets import BUCKETS
 from sparkify_assets.storage import PartFile
 
@@ -124,11 +125,13 @@ class Table:
 class Rows:
     """What a table's next version holds, and what is to be said of it in its commit.
 
-    `of`: a Spark frame, a Polars frame, or the part files that tasks have written.
+    `of`: a Spark frame, a Polars frame, or the part files that tasks have written. `after`: of a
+    Polars frame that is made from the table's last version, the number of that version.
     """
 
     of: DataFrame | pl.DataFrame | Sequence[PartFile]
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    after: int | None = None
 
 
 def _columns(*columns: Column | Sequence[Column]) -> tuple[Column, ...]:
@@ -344,24 +347,37 @@ _THRESHOLDS = [
     for aim, name in THRESHOLDS.items()
 ]
 
+# What is known of a fitted model, whether it is one of a training's or one of the registry's.
+_FITTED = _columns(
+    _share("pr_auc", "PR AUC out of fold on the training rows, by which it was chosen"),
+    _THRESHOLDS,
+    Column("features", pa.list_(STRING), "What the model looks at, in order", nullable=False),
+    Column("artifact", BINARY, "The fitted model, in an open format", nullable=False),
+    Column("sha256", STRING, "Checksum of the artifact", nullable=False),
+    Column("twin", BINARY, "The same model, fitted without a fixed fifth of the users, the jury"),
+    Column("twin_sha256", STRING, "Checksum of the twin"),
+    Column(
+        "profile",
+        STRING,
+        "How its features and probabilities were spread at the latest cutoff it learned from, as "
+        "JSON: bins and rows",
+    ),
+    Column("rows", INTEGER, "Rows it learned from", nullable=False, minimum=1),
+    Column("positives", INTEGER, "Rows of users who churned", nullable=False, minimum=1),
+    Column("churned_users", INTEGER, "Users who churned", nullable=False, minimum=1),
+    Column("horizon_days", INTEGER, "How far ahead it looks", "days", nullable=False),
+    Column("feature_table_version", INTEGER, "Version of the table that it saw", minimum=0),
+    Column("libraries", STRING, "Versions of the libraries that fitted it, as JSON"),
+)
+
 TRAINED_MODEL = Table(
     "trained_model",
-    "A row a candidate, fitted on every labelled row of the forecast protocol; one is chosen. The "
-    "model itself is data, never code.",
+    "A row a candidate, fitted on every labelled row of the forecast protocol; one is chosen and "
+    "has a twin and a profile. The model itself is data, never code.",
     _columns(
         _MODEL,
-        Column("chosen", BOOLEAN, "Whether it scores the users", nullable=False),
-        _share("pr_auc", "PR AUC out of fold on the training rows, by which it was chosen"),
-        _THRESHOLDS,
-        Column("features", pa.list_(STRING), "What the model looks at, in order", nullable=False),
-        Column("artifact", BINARY, "The fitted model, in an open format", nullable=False),
-        Column("sha256", STRING, "Checksum of the artifact", nullable=False),
-        Column("rows", INTEGER, "Rows it learned from", nullable=False, minimum=1),
-        Column("positives", INTEGER, "Rows of users who churned", nullable=False, minimum=1),
-        Column("churned_users", INTEGER, "Users who churned", nullable=False, minimum=1),
-        Column("horizon_days", INTEGER, "How far ahead it looks", "days", nullable=False),
-        Column("feature_table_version", INTEGER, "Version of the table that it saw", minimum=0),
-        Column("libraries", STRING, "Versions of the libraries that fitted it, as JSON"),
+        Column("chosen", BOOLEAN, "Whether it is the one to score users", nullable=False),
+        _FITTED,
     ),
     key=("model",),
 )
@@ -405,6 +421,44 @@ EVALUATION_METRICS = Table(
 )
 
 
+_MODEL_VERSION = Column(
+    "model_version", STRING, "The model's version, from its checksum", nullable=False
+)
+
+MODEL_REGISTRY = Table(
+    "model_registry",
+    "A row a model that was ever trained and considered; the live one scores the users.",
+    _columns(
+        _MODEL_VERSION,
+        Column("model", STRING, "The candidate", nullable=False),
+        Column(
+            "stage",
+            STRING,
+            "live (scores the users), retired (was live) or refused (never was)",
+            nullable=False,
+            allowed=(LIVE, RETIRED, REFUSED),
+        ),
+        Column("pinned", BOOLEAN, "Whether it stays live whatever is trained", nullable=False),
+        Column("decision", STRING, "Why it went live when it was trained, or not", nullable=False),
+        Column("trained_at", TIMESTAMP, "When it was trained", "UTC", nullable=False),
+        Column("went_live_at", TIMESTAMP, "When it last went live", "UTC"),
+        Column("baseline", STRING, "The baseline that it was least ahead of"),
+        Column("baseline_difference", NUMBER, "PR AUC over that baseline's, out of fold"),
+        _share("baseline_share", "Resamples in which it is above 0", nullable=True),
+        Column("compared_with", STRING, "Version that was live then"),
+        Column("difference", NUMBER, "PR AUC of its twin over that one's, on the jury"),
+        Column("ci_low", NUMBER, "Lower end of its 95 % interval, by paired bootstrap over users"),
+        Column("ci_high", NUMBER, "Upper end of the 95 % interval"),
+        Column("log_loss_difference", NUMBER, "Log loss of its twin over that one's", "nats"),
+        Column("jury_rows", INTEGER, "Rows of the jury", minimum=0),
+        Column("jury_positives", INTEGER, "Of these, of users who churned", minimum=0),
+        _FITTED,
+        Column("trained_model_version", INTEGER, "Version of the table it came from", minimum=0),
+    ),
+    key=("model_version",),
+)
+
+
 def _described(group: str, users: str) -> list[Column]:
     return [
         Column(f"{group}_{name}", NUMBER, f"{words} of {users}")
@@ -419,7 +473,7 @@ def _described(group: str, users: str) -> list[Column]:
 
 CHURN_FACTORS = Table(
     "churn_factors",
-    "What goes with churn: a row a feature, by how much it moves the chosen model's risk.",
+    "What goes with churn: a row a feature, by how much it moves the live model's risk.",
     _columns(
         Column("feature", STRING, "The feature", nullable=False),
         Column("theme", STRING, "What it is about", nullable=False),
@@ -449,6 +503,7 @@ CHURN_SCORES = Table(
             Column(f"reason_{n}", STRING, f"What raises this user's risk, {words}")
             for n, words in ((1, "most"), (2, "second"), (3, "third"))
         ),
+        _MODEL_VERSION,
     ),
     key=("user_id",),
 )
@@ -465,6 +520,7 @@ TABLES = {
         TRAINED_MODEL,
         EVALUATION_PREDICTIONS,
         EVALUATION_METRICS,
+        MODEL_REGISTRY,
         CHURN_FACTORS,
         CHURN_SCORES,
     )

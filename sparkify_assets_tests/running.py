@@ -174,6 +174,17 @@ def tables(lake: Lake, *names: str) -> dict[str, pl.DataFrame]:
     }
 
 
+def without_times(table: pl.DataFrame) -> pl.DataFrame:
+    """A table without when it was made and from which versions, to be compared with others."""
+    return table.drop(
+        "trained_at",
+        "went_live_at",
+        "feature_table_version",
+        "trained_model_version",
+        strict=False,
+    )
+
+
 def versions(lake: Lake) -> dict[str, int]:
     return {name: lake.version("mini", name).number for name in TABLES}
 

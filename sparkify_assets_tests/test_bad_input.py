@@ -20,7 +20,7 @@ from polars.testing import assert_frame_equal
 from sparkify_assets import capacity
 from sparkify_assets.errors import LakeError
 from sparkify_assets.resources.lake import Lake
-from sparkify_assets.tables import TABLES, USER_LABELS
+from sparkify_assets.tables import FEATURE_TABLE, TABLES, USER_LABELS
 from sparkify_assets_tests.running import (
     Run,
     command,
@@ -229,6 +229,82 @@ def test_too_many_rejected_lines_stop_the_run(
     assert earlier.height == finished.lake.version("mini", "raw_events").rows
 
 
+# A feature table that nothing can be learned from, or that cannot be scored
+
+
+def cancelling(*users: int) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    """Labels by which only these users, in order of their ids, ever cancel."""
+
+    def change(table: pl.DataFrame) -> pl.DataFrame:
+        names = table["user_id"].unique().sort()
+        chosen = names.gather(list(users)).to_list()
+        label = pl.when(pl.col("label").is_not_null()).then(pl.col("user_id").is_in(chosen))
+        return table.with_columns(label=label)
+
+    return change
+
+
+def spoilt(name: str, value: float | None, *, learned: bool) -> Callable[..., pl.DataFrame]:
+    """A feature with this value, in the rows to learn from or in those to score."""
+    where = pl.col("label").is_not_null() if learned else pl.col("label").is_null()
+    return lambda table: table.with_columns(
+        pl.when(where).then(pl.lit(value, pl.Float64)).otherwise(name).alias(name)
+    )
+
+
+@pytest.mark.parametrize(
+    ("asset", "change", "message"),
+    [
+        ("trained_model", cancelling(1, 2, 3), "3 users churned; at least 10 are needed to train"),
+        ("trained_model", cancelling(), "0 users churned; at least 10 are needed to train"),
+        ("trained_model", cancelling(*range(100)), "0 users stayed; at least 10 are needed"),
+        (
+            "trained_model",
+            spoilt("sessions_per_day", float("inf"), learned=True),
+            "rows hold infinite values, in sessions_per_day.",
+        ),
+        (
+            "churn_scores",
+            spoilt("sessions_per_day", float("inf"), learned=False),
+            "rows hold infinite values, in sessions_per_day.",
+        ),
+    ],
+)
+def test_a_bad_feature_table_leaves_model_and_scores_as_they_were(
+    asset: str, change: Callable[..., pl.DataFrame], message: str, own: Lake
+) -> None:
+    said = own.version("mini", "feature_table").metadata
+    own.write_polars("mini", FEATURE_TABLE, change(own.read_polars("mini", FEATURE_TABLE)), said)
+    found = run(own, None, asset)
+    assert not found.success
+    (failed,) = [line for line in found.said.splitlines() if "FAILED" in line]
+    assert message in failed
+    assert {name for name, number in versions(own).items() if number} == {"feature_table"}
+
+
+def test_unknown_and_constant_features_are_learned_from_and_scored(own: Lake) -> None:
+    said = own.version("mini", "feature_table").metadata
+    table = own.read_polars("mini", FEATURE_TABLE).with_columns(
+        many_adverts=pl.lit(None, pl.Float64), is_paid=pl.lit(1.0)
+    )
+    own.write_polars("mini", FEATURE_TABLE, table, said)
+    found = run(own, None, "trained_model", "churn_scores")
+    assert found.success
+    assert tables(own, "churn_scores")["churn_scores"]["probability"].is_between(0, 1).all()
+
+
+def test_a_horizon_longer_than_the_log_leaves_model_and_scores_as_they_were(own: Lake) -> None:
+    assets = ("feature_table", "trained_model", "churn_scores")
+    found = run(own, None, *assets, feature_table={"horizon_days": 90})
+    assert not found.success
+    assert (
+        "FAILED trained model: The log covers 61 days (2018-10-01 to 2018-12-01); no cutoff leaves "
+        "room for history before it and a horizon of 90 days after it."
+    ) in found.said
+    assert "FAILED churn scores: The model version" in found.said
+    assert {name for name, number in versions(own).items() if number} == {"feature_table"}
+
+
 # A command or a lake that cannot be
 
 
@@ -303,6 +379,7 @@ def before(finished: Run) -> dict[str, pl.DataFrame]:
         ("user_labels", "user_days"),
         ("feature_table",),
         ("trained_model",),
+        ("model_registry",),
         ("churn_scores",),
         ("churn_report",),
     ],

@@ -22,6 +22,7 @@ GROUPS = {
     "trained_model": "churn",
     "evaluation_predictions": "churn",
     "evaluation_metrics": "churn",
+    "model_registry": "churn",
     "churn_factors": "churn",
     "churn_scores": "churn",
     "churn_report": "churn",
@@ -36,8 +37,9 @@ UPSTREAM = {
     "trained_model": {"feature_table"},
     "evaluation_predictions": {"feature_table", "trained_model"},
     "evaluation_metrics": {"evaluation_predictions"},
-    "churn_factors": {"feature_table", "trained_model"},
-    "churn_scores": {"feature_table", "trained_model"},
+    "model_registry": {"feature_table", "trained_model", "evaluation_predictions"},
+    "churn_factors": {"feature_table", "model_registry"},
+    "churn_scores": {"feature_table", "model_registry"},
 }
 
 
@@ -76,17 +78,22 @@ def test_tables_show_their_columns(nodes: dict) -> None:
         assert all(column.description for column in schema.columns)
 
 
-def test_checks_are_blocking_and_of_a_partition() -> None:
+WARNINGS = {"model_registry:new_model_went_live", "churn_scores:users_are_as_at_training"}
+
+
+def test_checks_are_of_a_partition_and_block_or_warn() -> None:
     graph = defs.resolve_asset_graph()
     found = {key.to_user_string() for key in graph.asset_check_keys}
     assert found == {f"{name}:contract" for name in TABLES} | {
         "raw_events:every_line_is_accounted_for",
         "rejected_lines:few_lines_are_rejected",
         "feature_table:no_feature_knows_the_future",
+        "model_registry:a_model_is_live",
+        *WARNINGS,
     }
     for checks in defs.asset_checks or []:
         for spec in checks.check_specs:
-            assert spec.blocking
+            assert spec.blocking == (spec.key.to_user_string() not in WARNINGS)
             assert spec.partitions_def is not None
 
 
@@ -108,6 +115,7 @@ def test_the_job_takes_a_datasets_configuration(name: str) -> None:
     ("op", "setting", "value"),
     [
         ("feature_table", "horizon_days", 0),
+        ("feature_table", "first_cutoff_day", 0),
         ("ingest", "max_rejected_share", 2),
         ("evaluation_metrics", "resamples", 1),
     ],

@@ -12,16 +12,17 @@ import polars as pl
 import pytest
 
 from sparkify_assets.churn import evaluation, splits
+from sparkify_assets.churn.drift import PROBABILITY
 from sparkify_assets.churn.evaluation import (
     CHOSEN,
     PREDICTION_COLUMNS,
     TRAINED_COLUMNS,
-    chosen_model,
     evaluate,
     train,
 )
 from sparkify_assets.churn.metrics import best_threshold, evaluation_metrics, pr_auc
 from sparkify_assets.churn.models import BASELINES, CANDIDATES, fit
+from sparkify_assets.churn.registry import open_model
 from sparkify_assets.errors import NotEnoughDataError, SparkifyError
 
 FEATURES = ["is_paid", "sessions_per_day_lifetime", "noise_1", "noise_2"]
@@ -291,16 +292,51 @@ def test_the_stored_rows_give_the_chosen_model_back() -> None:
     assert stored["chosen"].tolist() == [True, False, False, False]
     assert stored["model"].iloc[0] == trained.choice.chosen
     assert stored["threshold"].iloc[0] == trained.threshold
-    assert chosen_model(stored).predict(frame) == pytest.approx(
-        trained.model.predict(frame), abs=1e-6
-    )
+    assert trained.twin is not None
+    for part, model in (("artifact", trained.model), ("twin", trained.twin)):
+        reopened = open_model(stored.iloc[0], part)
+        assert reopened.predict(frame) == pytest.approx(model.predict(frame), abs=1e-6)
+    assert stored[["twin", "twin_sha256", "profile"]].iloc[1:].isna().all(axis=None)
 
 
-def test_an_altered_model_is_refused() -> None:
-    stored = train(rows(), FEATURES, candidates=QUICK).to_rows()
-    stored["artifact"] = [artifact[:-1] + b"!" for artifact in stored["artifact"]]
+@pytest.mark.parametrize("part", ["artifact", "twin"])
+def test_an_altered_model_is_refused(part: str) -> None:
+    stored = train(rows(), FEATURES, candidates=QUICK).to_rows().iloc[0].to_dict()
+    stored[part] = stored[part][:-1] + b"!"
     with pytest.raises(SparkifyError, match="was altered: its checksum"):
-        chosen_model(stored)
+        open_model(stored, part)
+
+
+def test_nothing_of_the_jury_reaches_the_twin() -> None:
+    frame = rows()
+    jury = splits.jury(frame["user_id"])
+    other = frame.copy()
+    other.loc[jury, "sessions_per_day_lifetime"] *= 3
+    before, after = (train(f, FEATURES, candidates=QUICK[:1]) for f in (frame, other))
+    assert before.twin is not None
+    assert after.twin is not None
+    assert before.twin.save() == after.twin.save()
+    assert before.model.save() != after.model.save()
+
+
+def test_no_twin_where_all_who_churned_are_of_the_jury() -> None:
+    frame = rows()
+    frame["label"] = splits.jury(frame["user_id"])
+    assert train(frame, FEATURES, candidates=QUICK[:1]).twin is None
+
+
+def test_the_profile_is_of_the_latest_cutoff() -> None:
+    frame = rows()
+    trained = train(frame, FEATURES, candidates=QUICK[:1])
+    last = frame[frame["as_of"] == frame["as_of"].max()]
+    assert set(trained.profile.counts) == {*trained.model.features, PROBABILITY}
+    assert {count.sum() for count in trained.profile.counts.values()} == {len(last)}
+    again = trained.profile.count(
+        {PROBABILITY: trained.model.predict(last)}
+        | {name: last[name].to_numpy(dtype=float) for name in trained.model.features}
+    )
+    for name, counts in trained.profile.counts.items():
+        assert again[name].tolist() == counts.tolist()
 
 
 def test_real_mini_users_reach_what_is_known_to_be_in_them(real_rows: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from sparkify_assets.churn import metrics
 from sparkify_assets.report import charts, figures, words
-from sparkify_assets.report.data import CANDIDATE_COLUMNS, ReportData
+from sparkify_assets.report.data import REGISTRY_COLUMNS, ReportData
 from sparkify_assets.report.figures import Estimate
 from sparkify_assets.report.page import FIRST_SHOWN, MOST_LISTED, render
 from sparkify_assets.resources.lake import Lake, Version
@@ -28,13 +28,14 @@ from sparkify_assets.tables import (
     CHURN_SCORES,
     EVALUATION_METRICS,
     EVALUATION_PREDICTIONS,
+    MODEL_REGISTRY,
     REJECTED_LINES,
     TABLES,
-    TRAINED_MODEL,
     USER_LABELS,
     Table,
 )
 
+LIVE = "aaaa00001111"
 HOSTILE = "</script><script>alert(1)</script><!-- \u2028 &amp; '\""
 RUN = "0000aaaa"
 SAID: dict[str, dict[str, Any]] = {
@@ -46,6 +47,8 @@ SAID: dict[str, dict[str, Any]] = {
         "cutoffs": ["2018-10-15", "2018-10-22"],
         "horizon_days": 10,
     },
+    "model_registry": {"newest": LIVE},
+    "churn_scores": {"model_version": LIVE},
 }
 ROWS = {"raw_events": 1_200, "rejected_lines": 3, "cleaned_events": 1_150}
 
@@ -69,6 +72,7 @@ def scores(users: int = 45) -> pl.DataFrame:
                 "level": "paid" if i % 3 else "free",
                 "reason_1": f"songs per day: {i} (typical 3)",
                 "reason_2": "on the paid level: yes (typical no)" if i % 3 else None,
+                "model_version": LIVE,
             }
             for i in range(users)
         ],
@@ -138,8 +142,10 @@ def predictions(*, temporal: bool = True) -> pl.DataFrame:
     return frame(EVALUATION_PREDICTIONS, rows)
 
 
-def candidates() -> pl.DataFrame:
+def registry() -> pl.DataFrame:
     fitted = {
+        "trained_at": datetime(2026, 1, 1, tzinfo=timezone.utc),
+        "pinned": False,
         "rows": 80,
         "positives": 20,
         "churned_users": 15,
@@ -148,12 +154,15 @@ def candidates() -> pl.DataFrame:
         "features": ["days_quiet"],
         "artifact": b"",
         "sha256": "",
+        "trained_model_version": 0,
     }
+    live = {"model_version": LIVE, "stage": "live", "decision": "Better than all."}
+    refused = {"model_version": "bbbb", "stage": "refused", "decision": "Clearly worse than it."}
     return frame(
-        TRAINED_MODEL,
+        MODEL_REGISTRY,
         [
-            {"model": "logistic_regression", "chosen": True, "threshold": 0.5, **fitted},
-            {"model": "xgboost", "chosen": False, "threshold": 0.5, **fitted},
+            {"model": "logistic_regression", **live, **fitted},
+            {"model": "xgboost", **refused, **fitted},
         ],
     )
 
@@ -169,7 +178,7 @@ def report(**changed: Any) -> ReportData:
         factors=factors(),
         metrics=pl.from_pandas(measured).select(EVALUATION_METRICS.names),
         predictions=predicted,
-        candidates=candidates().select(CANDIDATE_COLUMNS),
+        registry=registry().select(REGISTRY_COLUMNS),
         churned=pl.Series("churned", [True] * 5 + [False] * 45),
         rejections=pl.Series("reason", ["not JSON: byte 3", "not JSON: byte 9", "no page"]),
         versions={
@@ -304,6 +313,7 @@ def test_data_quality_and_provenance(walk: Walk) -> None:
         "not JSON 2 no page 1",
         "50, of whom 5 churned (10%)",
         "logistic regression, learned from 80 rows, 20 of them churned",
+        f"{LIVE} , trained 1 January 2026",
         "numpy 2.9.9",
         "sparkify-assets 9.8.7",
         "2018-10-15, 2018-10-22",
@@ -312,6 +322,15 @@ def test_data_quality_and_provenance(walk: Walk) -> None:
         assert said in walk.text
     for name, number in zip(TABLES, range(len(TABLES)), strict=True):
         assert f"{name} {number} " in walk.text
+
+
+def test_scores_of_another_model_than_the_newest_are_said_so(page: str) -> None:
+    assert "of the newest training" not in page
+    held_back = Walk(render(report(said={"model_registry": {"newest": "bbbb"}}))).text
+    assert (
+        "These figures are of the newest training, version bbbb . The scores are from version "
+        f"{LIVE} , trained 1 January 2026. Clearly worse than it."
+    ) in held_back
 
 
 def test_lines_that_do_not_add_up_are_said() -> None:
@@ -507,7 +526,7 @@ def test_the_asset_writes_the_page_and_says_where(tmp_path: Path, data: ReportDa
         "evaluation_predictions": data.predictions,
     }
     kept = {
-        "trained_model": candidates(),
+        "model_registry": registry(),
         "user_labels": frame(
             USER_LABELS,
             [{"user_id": "1", "churned": True, "events": 1, "songs": 0, "sessions": 1}],

@@ -1,8 +1,8 @@
-"""From the feature table to a model, what it is worth, what goes with churn, and scores."""
+"""From the feature table to a model, what it is worth, which one scores, and its scores."""
 
 import json
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime, timezone
 from importlib.metadata import version
 
 import dagster as dg
@@ -12,7 +12,16 @@ import polars as pl
 from dagster_pyspark import LazyPySparkResource
 
 from sparkify_assets.assets.declaring import ANALYTICS, SPARK_POOL, described, explained
-from sparkify_assets.churn import cutoffs, evaluation, factors, metrics, scoring
+from sparkify_assets.churn import (
+    cutoffs,
+    drift,
+    evaluation,
+    factors,
+    metrics,
+    models,
+    registry,
+    scoring,
+)
 from sparkify_assets.churn.boosting import Workers
 from sparkify_assets.churn.features import FEATURE_NAMES, FEATURES
 from sparkify_assets.datasets import (
@@ -21,10 +30,17 @@ from sparkify_assets.datasets import (
     MetricsConfig,
     TrainingConfig,
 )
+from sparkify_assets.errors import NotEnoughDataError
 from sparkify_assets.resources.io_manager import LakeResource
 from sparkify_assets.resources.lake import Lake, Version, as_promised
 from sparkify_assets.storage import PartFile, write_part
-from sparkify_assets.tables import CHURN_SCORES, FEATURE_TABLE, Rows
+from sparkify_assets.tables import (
+    CHURN_SCORES,
+    EVALUATION_PREDICTIONS,
+    FEATURE_TABLE,
+    MODEL_REGISTRY,
+    Rows,
+)
 
 _GROUP = "churn"
 _OUTCOME = ("protocol", "user_id", "as_of", "label")
@@ -157,6 +173,69 @@ _PLOTTED = ("pr_auc", "roc_auc", "weighted_f1", "f1", "brier_score", "lift_top_1
 
 
 @dg.asset(
+    **described("model_registry", group=_GROUP, kinds={"numpy"}, owner=ANALYTICS),
+    partitions_def=PARTITIONS,
+)
+@explained
+def model_registry(
+    context: dg.AssetExecutionContext,
+    config: MetricsConfig,
+    lake: LakeResource,
+    trained_model: pl.DataFrame,
+    evaluation_predictions: Version,
+    feature_table: Version,
+) -> Rows:
+    dataset, store = context.partition_key, lake.lake
+    training = store.version(dataset, "trained_model")
+    seen = training.metadata["feature_table"], evaluation_predictions.metadata["feature_table"]
+    if seen[0] != seen[1]:
+        raise NotEnoughDataError(
+            f"The model was trained on version {seen[0]} of feature_table, but its worth was "
+            f"measured on version {seen[1]}. Materialize trained_model and evaluation_predictions "
+            "together."
+        )
+    number, known = -1, pl.DataFrame(schema=MODEL_REGISTRY.polars_schema)
+    if store.exists(dataset, "model_registry"):
+        number = store.version(dataset, "model_registry").number
+        known = store.read_polars(dataset, MODEL_REGISTRY)
+    new = registry.entry(trained_model, training.committed_at, training.number)
+    predictions = store.read_polars(
+        dataset,
+        EVALUATION_PREDICTIONS,
+        ["protocol", "estimate", "model", "repeat", "user_id", "as_of", "label", "probability"],
+        (pl.col("protocol") == cutoffs.FORECAST) & (pl.col("estimate") == "grouped"),
+    )
+    present = registry.live(known)
+    wanted = {*new["features"], *(present["features"] if present else [])}
+    rows = _learnable(
+        store, dataset, cutoffs.FORECAST, [*_OUTCOME, *sorted(wanted & set(FEATURE_NAMES))]
+    )
+    table = registry.consider(
+        known,
+        new,
+        registry.worth(predictions, config.resamples),
+        rows,
+        datetime.now(timezone.utc),
+        config.resamples,
+    )
+    live, newest = registry.live(table), table.filter(model_version=new["model_version"])
+    context.add_output_metadata(
+        {
+            "live_version": live["model_version"] if live else "none",
+            "newest_version": new["model_version"],
+            "decision": newest["decision"][0],
+        }
+    )
+    said = {
+        "newest": new["model_version"],
+        "trained_model": training.number,
+        "evaluation_predictions": evaluation_predictions.number,
+        "feature_table": feature_table.number,
+    }
+    return Rows(table, said, after=number)
+
+
+@dg.asset(
     **described("churn_factors", group=_GROUP, kinds={"numpy"}, owner=ANALYTICS),
     partitions_def=PARTITIONS,
 )
@@ -164,14 +243,20 @@ _PLOTTED = ("pr_auc", "roc_auc", "weighted_f1", "f1", "brier_score", "lift_top_1
 def churn_factors(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
-    trained_model: pl.DataFrame,
+    model_registry: pl.DataFrame,
     feature_table: Version,
-) -> pl.DataFrame:
-    model = evaluation.chosen_model(trained_model.to_pandas())
+) -> Rows:
+    live, model = _live(model_registry, feature_table)
     rows = _learnable(
         lake.lake, context.partition_key, cutoffs.FORECAST, [*_OUTCOME, *model.features]
     )
-    return pl.from_pandas(factors.churn_factors(model, rows, FEATURES))
+    said = {"model_version": live["model_version"], "feature_table": feature_table.number}
+    return Rows(pl.from_pandas(factors.churn_factors(model, rows, FEATURES)), said)
+
+
+def _live(known: pl.DataFrame, feature_table: Version) -> tuple[registry.Row, models.Model]:
+    """The registry's row of the model that scores users, and the model."""
+    return registry.live_model(known, FEATURE_NAMES, feature_table.metadata["horizon_days"])
 
 
 @dg.asset(
@@ -184,31 +269,47 @@ def churn_scores(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
     pyspark: LazyPySparkResource,
-    trained_model: pl.DataFrame,
+    model_registry: pl.DataFrame,
     feature_table: Version,
 ) -> Rows:
     dataset, spark = context.partition_key, pyspark.spark_session
-    model = evaluation.chosen_model(trained_model.to_pandas())
+    live, model = _live(model_registry, feature_table)
+    profile = drift.Profile.from_json(live["profile"])
     as_of = date.fromisoformat(feature_table.metadata["log_end"])
     columns = sorted({"protocol", "user_id", "as_of", scoring.LEVEL_FEATURE, *model.features})
     folder = lake.lake.new_parts(dataset, "churn_scores")
 
-    def predict(rows: pl.DataFrame) -> np.ndarray:
-        return model.predict(cutoffs.forecast_at(rows, as_of))
+    def predict(rows: pl.DataFrame) -> tuple[np.ndarray, drift.Counts]:
+        x = models.as_matrix(cutoffs.forecast_at(rows, as_of), model.features)
+        probability = model.predict_matrix(x) if len(x) else np.empty(0)
+        values = dict(zip(model.features, x.T, strict=True))
+        return probability, profile.count(values | {drift.PROBABILITY: probability})
 
     found = lake.lake.over_parts(spark, dataset, "feature_table", predict, columns)
-    bounds = scoring.decile_bounds(np.concatenate(found))
+    bounds = scoring.decile_bounds(np.concatenate([probability for probability, _ in found]))
+    drifted = drift.drifts(profile.counts, drift.total([counts for _, counts in found]))
 
     def write_scores(rows: pl.DataFrame) -> PartFile:
         scores = scoring.score_rows(model, cutoffs.forecast_at(rows, as_of), FEATURES)
         deciles = scoring.risk_decile(scores["probability"].to_numpy(), bounds)
-        table = pl.from_pandas(scores.assign(risk_decile=deciles))
+        table = pl.from_pandas(
+            scores.assign(risk_decile=deciles, model_version=live["model_version"])
+        )
         return write_part(folder, as_promised(CHURN_SCORES, table))
 
     said = {
-        "model": trained_model.row(by_predicate=pl.col("chosen"), named=True)["model"],
-        "trained_model": lake.lake.version(dataset, "trained_model").number,
+        "model": live["model"],
+        "model_version": live["model_version"],
+        "model_registry": lake.lake.version(dataset, "model_registry").number,
         "feature_table": feature_table.number,
+        "drift": [each._asdict() for each in drifted],
     }
+    context.add_output_metadata(
+        {
+            "model": live["model"],
+            "model_version": live["model_version"],
+            "largest_psi": drifted[0].psi,
+        }
+    )
     parts = lake.lake.over_parts(spark, dataset, "feature_table", write_scores, columns)
     return Rows(parts, said)

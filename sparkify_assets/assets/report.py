@@ -11,10 +11,10 @@ from sparkify_assets.assets.declaring import ANALYTICS, explained
 from sparkify_assets.churn.cutoffs import FORECAST
 from sparkify_assets.datasets import PARTITIONS
 from sparkify_assets.report import figures
-from sparkify_assets.report.data import CANDIDATE_COLUMNS, ReportData
+from sparkify_assets.report.data import REGISTRY_COLUMNS, ReportData
 from sparkify_assets.report.page import render
 from sparkify_assets.resources.io_manager import LakeResource
-from sparkify_assets.tables import REJECTED_LINES, TABLES, TRAINED_MODEL, USER_LABELS
+from sparkify_assets.tables import MODEL_REGISTRY, REJECTED_LINES, TABLES, USER_LABELS
 
 _FILE = "churn_report/churn_report.html"
 _LOADED = ("churn_scores", "churn_factors", "evaluation_metrics", "evaluation_predictions")
@@ -48,7 +48,7 @@ def churn_report(
         factors=churn_factors,
         metrics=evaluation_metrics,
         predictions=evaluation_predictions,
-        candidates=store.read_polars(dataset, TRAINED_MODEL, CANDIDATE_COLUMNS),
+        registry=store.read_polars(dataset, MODEL_REGISTRY, REGISTRY_COLUMNS),
         churned=store.read_polars(dataset, USER_LABELS, ["churned"])["churned"],
         rejections=store.read_polars(dataset, REJECTED_LINES, ["reason"])["reason"],
         versions={name: store.version(dataset, name) for name in TABLES},
@@ -59,8 +59,9 @@ def churn_report(
     page = render(report).encode()
     path = store.write_file(dataset, _FILE, page)
     link = Path(path).as_uri() if store.is_local else path
-    learned_from = int(report.candidates.filter("chosen")["churned_users"].sum())
-    leavers = figures.expected_leavers(churn_scores["probability"], learned_from)
+    leavers = figures.expected_leavers(
+        churn_scores["probability"], report.live.get("churned_users", 0)
+    )
     measured = {
         metric: figures.measured(evaluation_metrics, FORECAST, "grouped", metric)
         for metric in ("pr_auc", "roc_auc", "lift_top_10")
@@ -72,6 +73,7 @@ def churn_report(
             "size_kb": round(len(page) / 1e3, 1),
             "simulated": bool(report.log.get("simulated")),
             "users": churn_scores.height,
+            "model_version": report.live.get("model_version", "unknown"),
             "expected_leavers": round(leavers.value, 1),
             **{name: found.value for name, found in measured.items() if found},
         }

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sparkify_assets.churn import metrics, models, splits
+from sparkify_assets.churn import drift, metrics, models, splits
 from sparkify_assets.churn.boosting import Workers
 from sparkify_assets.churn.cutoffs import FORECAST
 from sparkify_assets.churn.features import CORE
 from sparkify_assets.churn.models import Model
-from sparkify_assets.errors import NotEnoughDataError, SparkifyError
+from sparkify_assets.errors import NotEnoughDataError
 
 MIN_CHURNED_USERS = 10
 CHOSEN = "chosen"
@@ -56,6 +56,9 @@ TRAINED_COLUMNS = [
     "churned_users",
     "artifact",
     "sha256",
+    "twin",
+    "twin_sha256",
+    "profile",
 ]
 
 
@@ -70,13 +73,19 @@ class Choice:
 
 @dataclass(frozen=True)
 class Trained:
-    """All candidates, fitted on all rows, and the choice among them."""
+    """All candidates, fitted on all rows, and the choice among them.
+
+    `twin`: the chosen one, fitted without the jury's users; None where those left are too few.
+    `profile`: the chosen one's features and probabilities at the latest cutoff.
+    """
 
     models: dict[str, Model]
     choice: Choice
     rows: int
     positives: int
     churned_users: int
+    twin: Model | None
+    profile: drift.Profile
 
     @property
     def model(self) -> Model:
@@ -91,6 +100,8 @@ class Trained:
         """A row a candidate with TRAINED_COLUMNS, the chosen one first; no pickle in it."""
         names = sorted(self.models, key=lambda name: name != self.choice.chosen)
         artifacts = [self.models[name].save() for name in names]
+        twin = self.twin.save() if self.twin else None
+        others = [None] * (len(names) - 1)
         return pd.DataFrame(
             {
                 "model": names,
@@ -103,20 +114,11 @@ class Trained:
                 "churned_users": self.churned_users,
                 "artifact": artifacts,
                 "sha256": [hashlib.sha256(artifact).hexdigest() for artifact in artifacts],
+                "twin": [twin, *others],
+                "twin_sha256": [hashlib.sha256(twin).hexdigest() if twin else None, *others],
+                "profile": [self.profile.to_json(), *others],
             }
         )[TRAINED_COLUMNS]
-
-
-def chosen_model(rows: pd.DataFrame) -> Model:
-    """The chosen model out of `Trained.to_rows`; SparkifyError if its bytes were altered."""
-    row = rows[rows["chosen"].astype(bool)].iloc[0]
-    found = hashlib.sha256(row["artifact"]).hexdigest()
-    if found != row["sha256"]:
-        raise SparkifyError(
-            f"The stored model {row['model']} was altered: its checksum is {found[:12]}..., "
-            f"recorded was {row['sha256'][:12]}.... Train it again or go back to the last version."
-        )
-    return models.load(row["artifact"])
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,8 @@ def train(
         rows=len(rows.frame),
         positives=int(rows.label.sum()),
         churned_users=int(splits.churned_by_user(rows.frame).sum()),
+        twin=_twin(rows, choice.chosen, seed),
+        profile=_profile(rows, fitted[choice.chosen]),
     )
 
 
@@ -366,6 +370,25 @@ def _train(rows: _Rows, folds: int, seed: int, jobs: int) -> tuple[dict[str, Mod
     for number, (_, predicted) in enumerate(held_out):
         probability[:, fold == number] = predicted
     return fitted, _choose(rows, probability, fold)
+
+
+def _twin(rows: _Rows, name: str, seed: int) -> Model | None:
+    """A candidate fitted without the jury's users, to be compared on them with other twins."""
+    from threadpoolctl import threadpool_limits
+
+    others = rows.where(~splits.jury(rows.frame["user_id"]))
+    try:
+        with threadpool_limits(1):  # as all fits, so that cores change no digit
+            return replace(others, candidates=(name,), baselines={}).fit(seed)[name]
+    except NotEnoughDataError:
+        return None
+
+
+def _profile(rows: _Rows, model: Model) -> drift.Profile:
+    """Of the latest cutoff: what grows with the log, as a count does, is least behind there."""
+    latest = rows.where((rows.frame["as_of"] == rows.frame["as_of"].max()).to_numpy())
+    columns = {name: latest.x[:, rows.features.index(name)] for name in model.features}
+    return drift.Profile.of(columns | {drift.PROBABILITY: latest.predict({"": model})[0]})
 
 
 def _grouped(rows: _Rows, folds: int, seed: int, jobs: int) -> pd.DataFrame:

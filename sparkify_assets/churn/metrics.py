@@ -10,7 +10,7 @@ predictions instead of one call a resample. Definitions follow scikit-learn's, t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -305,6 +305,80 @@ def bootstrap(
     if total is None:
         raise ValueError("no predictions to score")
     return total / repeats.ngroups
+
+
+class Difference(NamedTuple):
+    """First minus second model on the same rows, with the 95 % interval of its PR AUC."""
+
+    pr_auc: float
+    low: float
+    high: float
+    share_above: float  # of the resamples in which the first has the higher PR AUC
+    log_loss: float  # nats; below 0 the first is better
+    rows: int
+    positives: int
+
+
+def paired_difference(
+    users: np.ndarray,
+    label: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Difference:
+    """How much better one model is than another, by a paired bootstrap over users.
+
+    All arrays have one value a row; `first` and `second` are probabilities. A resample holds the
+    same users for both models, so that what makes a user easy or hard for both cancels out.
+    """
+    drawn = Resamples.draw(pd.Series(users), resamples, seed)
+    of_first, of_second = (
+        _resampled(average_precision, users, label, probability, drawn)
+        for probability in (first, second)
+    )
+    value, low, high, above = _spread(of_first - of_second)
+    log_loss = _log_loss(label, first) - _log_loss(label, second)
+    return Difference(value, low, high, above, log_loss, len(label), int(label.sum()))
+
+
+def roc_auc_interval(
+    users: np.ndarray,
+    label: np.ndarray,
+    probability: np.ndarray,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """ROC AUC and its 95 % interval, by bootstrap over users."""
+    drawn = Resamples.draw(pd.Series(users), resamples, seed)
+    return _spread(_resampled(roc_auc, users, label, probability, drawn))[:3]
+
+
+def _resampled(
+    metric: Callable[[Curve], np.ndarray],
+    users: np.ndarray,
+    label: np.ndarray,
+    probability: np.ndarray,
+    drawn: Resamples,
+    values_at_once: int = 4_000_000,
+) -> np.ndarray:
+    """A metric of the rows as they are, then of each resample; NaN where one has one class only."""
+    order = np.argsort(-probability, kind="stable")
+    outcome, ordered = label[order].astype(float), probability[order]
+    chunks = drawn.weights(users[order], values_at_once)
+    return np.concatenate([metric(cumulative(outcome, ordered, w)) for w in chunks])
+
+
+def _spread(values: np.ndarray) -> tuple[float, float, float, float]:
+    """The first value, the 95 % interval of the others and the share of them above 0."""
+    others = values[1:][~np.isnan(values[1:])]
+    low, high = np.quantile(others, [0.025, 0.975])
+    return float(values[0]), float(low), float(high), float((others > 0).mean())
+
+
+def _log_loss(label: np.ndarray, probability: np.ndarray) -> float:
+    said = np.clip(np.where(label, probability, 1 - probability), 1e-15, 1)
+    return float(-np.log(said).mean())
 
 
 def evaluation_metrics(

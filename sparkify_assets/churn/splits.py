@@ -1,6 +1,7 @@
 """Which rows a model may learn from and which it is tested on.
 
-Belongs here: folds by user, the split by time, and the proof that no user is on both sides.
+Belongs here: folds by user, the split by time, the jury, and the proof that no user is on both
+sides.
 Does not belong here: fitting, choosing or scoring models (`models.py`, `evaluation.py`).
 
 Rows come as a feature table: `user_id`, `as_of`, `label`. Nothing here depends on the rows' order.
@@ -8,10 +9,17 @@ Rows come as a feature table: `user_id`, `as_of`, `label`. Nothing here depends 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
+import polars as pl
 
 from sparkify_assets.errors import NotEnoughDataError
+from sparkify_assets.events.buckets import buckets
+
+# One user in so many is of the jury.
+_JURY = 5
 
 
 def churned_by_user(frame: pd.DataFrame) -> pd.Series:
@@ -61,6 +69,15 @@ def temporal_split(frame: pd.DataFrame, horizon_days: int) -> tuple[np.ndarray, 
             f"there are {as_of.nunique()} cutoffs from {as_of.min():%Y-%m-%d} to {last:%Y-%m-%d}"
         )
     return train, (as_of == last).to_numpy()
+
+
+def jury(users: Iterable[str]) -> np.ndarray:
+    """True for the rows of a fixed fifth of all users, whom no twin of a model ever learns from.
+
+    By a hash of the user id, so that a user is of it or not for good: models of different trainings
+    can be compared on the same users, none of whom has taught any of them.
+    """
+    return (buckets(pl.Series(list(users), dtype=pl.String)) % _JURY == 0).to_numpy()
 
 
 def check_users_apart(frame: pd.DataFrame, train: np.ndarray, test: np.ndarray) -> None:

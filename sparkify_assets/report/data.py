@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 
     from sparkify_assets.resources.lake import Version
 
-# The columns of `trained_model` that the report shows: all but the features and the models' bytes.
-CANDIDATE_COLUMNS = [
+# The columns of `model_registry` that the report shows.
+REGISTRY_COLUMNS = [
+    "model_version",
     "model",
-    "chosen",
-    "pr_auc",
-    "threshold",
+    "stage",
+    "pinned",
+    "decision",
+    "trained_at",
     "rows",
     "positives",
     "churned_users",
-    "horizon_days",
     "libraries",
 ]
 
@@ -43,13 +44,27 @@ class ReportData:
     factors: pl.DataFrame  # churn_factors
     metrics: pl.DataFrame  # evaluation_metrics
     predictions: pl.DataFrame  # evaluation_predictions
-    candidates: pl.DataFrame  # trained_model, CANDIDATE_COLUMNS
+    registry: pl.DataFrame  # model_registry, REGISTRY_COLUMNS
     churned: pl.Series  # user_labels: whether each user of the log ever cancelled
     rejections: pl.Series  # rejected_lines: the reason for each line
     versions: Mapping[str, Version]
     made_at: datetime  # UTC
     code_version: str
     run_id: str
+
+    @property
+    def live(self) -> dict[str, Any]:
+        """The row of the model that the scores are from."""
+        return self._of_registry(self.versions["churn_scores"].metadata.get("model_version"))
+
+    @property
+    def newest(self) -> dict[str, Any]:
+        """The row of the model that was trained last."""
+        return self._of_registry(self.versions["model_registry"].metadata.get("newest"))
+
+    def _of_registry(self, version: str | None) -> dict[str, Any]:
+        rows = self.registry.filter(model_version=version)
+        return rows.row(0, named=True) if rows.height else {}
 
     @property
     def log(self) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def _answer(report: ReportData) -> dict[str, Any]:
     scores, span = report.scores, report.span
     start = date.fromisoformat(span["log_end"])
     days = int(span["horizon_days"])
-    learned_from = int(_chosen(report.candidates).get("churned_users") or 0)
+    learned_from = int(report.live.get("churned_users") or 0)
     deciles = figures.by_decile(scores)
     return {
         "expected": figures.expected_leavers(scores["probability"], learned_from),
@@ -181,6 +181,8 @@ def _model_quality(report: ReportData) -> dict[str, Any]:
     return {
         "estimates": estimates,
         "measures": [_measure(report, *measure) for measure in _MEASURES],
+        "live": report.live,
+        "newest": report.newest,
         "left_out": report.versions["evaluation_predictions"].metadata.get("left_out", {}),
         "panels": [_panel(report, FORECAST), _panel(report, WHOLE_LOG)],
         "models": _models(report.metrics),
@@ -274,23 +276,18 @@ def _data_quality(report: ReportData) -> dict[str, Any]:
 
 
 def _provenance(report: ReportData) -> dict[str, Any]:
-    chosen = _chosen(report.candidates)
+    live = report.live
     return {
         "versions": list(report.versions.items()),
         "source": report.log.get("source", "unknown"),
-        "chosen": chosen,
-        "libraries": _libraries(chosen.get("libraries")),
+        "live": live,
+        "libraries": _libraries(live.get("libraries")),
         "cutoffs": [date.fromisoformat(day) for day in report.span["cutoffs"]],
         "horizon_days": report.span["horizon_days"],
         "made_at": report.made_at,
         "code_version": report.code_version,
         "run_id": report.run_id,
     }
-
-
-def _chosen(candidates: pl.DataFrame) -> dict[str, Any]:
-    rows = candidates.filter(pl.col("chosen"))
-    return rows.row(0, named=True) if rows.height else {}
 
 
 def _libraries(written: str | None) -> Mapping[str, str]:

@@ -48,13 +48,14 @@ class LakeIOManager(dg.ConfigurableIOManager):
         table = TABLES[context.asset_key.path[-1]]
         dataset = context.partition_key
         lake = self.storage.lake
-        said = {"run_id": context.run_id}
+        said: dict[str, Any] = {"run_id": context.run_id}
+        after = None
         if isinstance(obj, Rows):
             said |= obj.metadata
-            obj = obj.of
+            obj, after = obj.of, obj.after
         try:
             if isinstance(obj, pl.DataFrame):
-                version = lake.write_polars(dataset, table, obj, said)
+                version = lake.write_polars(dataset, table, obj, said, after)
             elif isinstance(obj, DataFrame):
                 version = lake.write_spark(dataset, table, obj, said)
             else:

@@ -110,8 +110,13 @@ class Lake:
         table: Table,
         parts: Iterable[PartFile],
         metadata: Mapping[str, Any] | None = None,
+        after: int | None = None,
     ) -> Version:
-        """Make these part files the table's next version, replacing what the last one held."""
+        """Make these part files the table's next version, replacing what the last one held.
+
+        Raises LakeError where it is not the version `after` that it would replace: what was made
+        from that one would undo what somebody else has written since (-1: there was none).
+        """
         from deltalake import CommitProperties, Schema
         from deltalake.transaction import AddAction, create_table_with_add_actions
 
@@ -124,6 +129,12 @@ class Lake:
         said = CommitProperties(custom_metadata={_SAID: json.dumps(dict(metadata or {}))})
         with explained(self.uri):
             delta = self._delta(dataset, table.name) if self.exists(dataset, table.name) else None
+            found = delta.version() if delta is not None else -1
+            if after is not None and found != after:
+                raise LakeError(
+                    f"The table {table.name} of {dataset} has changed meanwhile (version {after} "
+                    f"became {found}). Nothing was written; try again."
+                )
             if delta is not None and delta.schema() == schema:
                 delta.create_write_transaction(
                     actions, "overwrite", schema, partition_by=[], commit_properties=said
@@ -160,12 +171,13 @@ class Lake:
         table: Table,
         rows: pl.DataFrame,
         metadata: Mapping[str, Any] | None = None,
+        after: int | None = None,
     ) -> Version:
-        """Write a frame that fits in memory and commit it."""
+        """Write a frame that fits in memory and commit it; `after` as in `commit`."""
         folder = self.new_parts(dataset, table.name)
         with explained(self.uri):
             part = write_part(folder, as_promised(table, rows))
-        return self.commit(dataset, table, [part], metadata)
+        return self.commit(dataset, table, [part], metadata, after)
 
     def write_file(self, dataset: str, name: str, content: bytes) -> str:
         """Write a file beside the tables; a reader sees the old one or the new one, whole."""
