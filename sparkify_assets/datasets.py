@@ -142,6 +142,7 @@ def dataset_config(partition_key: str) -> dict[str, Any]:
         "trained_model": TrainingConfig(**folds),
         "evaluation_predictions": EvaluationConfig(**folds, repeats=chosen.repeats),
         "evaluation_metrics": MetricsConfig(resamples=chosen.resamples),
+        "churn_factors": TrainingConfig(**folds),
     }
     ops = {op: {"config": config.model_dump()} for op, config in configs.items()}
     return {"ops": ops, "loggers": {"console": {}}}

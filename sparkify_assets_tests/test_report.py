@@ -46,6 +46,13 @@ SAID: dict[str, dict[str, Any]] = {
         "cutoffs": ["2018-10-15", "2018-10-22"],
         "horizon_days": 10,
     },
+    "churn_factors": {
+        "stability": {
+            "folds": 5,
+            "features": {"mean": 0.812, "lowest": 0.5},
+            "themes": {"mean": None, "lowest": None},
+        }
+    },
 }
 ROWS = {"raw_events": 1_200, "rejected_lines": 3, "cleaned_events": 1_150}
 
@@ -75,6 +82,10 @@ def scores(users: int = 45) -> pl.DataFrame:
     )
 
 
+# Rank and share of each theme: other than the sum of its factors' shares.
+THEMES = {"sessions": (1, 0.6), "level": (2, 0.4)}
+
+
 def factor(rank: int, name: str, theme: str, share: float, **changed: Any) -> dict[str, Any]:
     values = {"mean": 0.7, "p25": 1.0, "median": 2.0, "p75": 4.5}
     return {
@@ -83,6 +94,10 @@ def factor(rank: int, name: str, theme: str, share: float, **changed: Any) -> di
         "meaning": name.replace("_", " "),
         "unit": "days",
         "rank": rank,
+        "rank_low": max(1, rank - 1),
+        "rank_high": 3,
+        "theme_rank": THEMES[theme][0],
+        "theme_share": THEMES[theme][1],
         "mean_abs_contribution": share,
         "share": share,
         "direction": 1,
@@ -269,7 +284,7 @@ def test_the_answer_comes_first(data: ReportData, walk: Walk) -> None:
 def test_who_why_and_how_sure(data: ReportData, walk: Walk) -> None:
     top = data.scores.filter(risk_decile=10)["probability"].sum()
     assert f"{words.percent(top / data.scores['probability'].sum())} of the expected" in walk.text
-    assert "sessions 65% of what moves the risk" in walk.text
+    assert "sessions 60% of what moves the risk" in walk.text
     happened = data.predictions.filter(protocol="forecast", estimate="grouped", model="chosen")
     said = happened["probability"].sum()
     assert f"It expected {said:.0f} departures; {happened['label'].sum()} happened" in walk.text
@@ -291,8 +306,17 @@ def test_measures_equal_the_table(data: ReportData, walk: Walk) -> None:
 
 
 def test_factors_say_how_users_differ(walk: Walk) -> None:
-    assert "days quiet ▲ more of it goes with more churn 40% 2 days 1 to 4.5 days" in walk.text
+    said = "days quiet ▲ more of it goes with more churn 40% rank 1 to 3 2 days 1 to 4.5 days"
+    assert said in walk.text
     assert "70% of them unknown" in walk.text  # yes or no is told as a share
+
+
+def test_how_stable_the_order_of_the_factors_is() -> None:
+    text = Walk(render(report())).text
+    assert "fitted again 5 times, each time without one of 5 groups of users" in text
+    assert "mean lowest factors 0.81 0.50 The 3 strongest factors" in text
+    unsaid = Walk(render(report(said={"churn_factors": {"stability": None}}))).text
+    assert "How stable" not in unsaid
 
 
 def test_data_quality_and_provenance(walk: Walk) -> None:

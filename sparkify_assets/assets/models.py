@@ -157,21 +157,41 @@ _PLOTTED = ("pr_auc", "roc_auc", "weighted_f1", "f1", "brier_score", "lift_top_1
 
 
 @dg.asset(
-    **described("churn_factors", group=_GROUP, kinds={"numpy"}, owner=ANALYTICS),
+    **described("churn_factors", group=_GROUP, kinds={"scikitlearn", "xgboost"}, owner=ANALYTICS),
     partitions_def=PARTITIONS,
+    pool=SPARK_POOL,
 )
 @explained
 def churn_factors(
     context: dg.AssetExecutionContext,
+    config: TrainingConfig,
     lake: LakeResource,
+    pyspark: LazyPySparkResource,
     trained_model: pl.DataFrame,
     feature_table: Version,
-) -> pl.DataFrame:
+) -> Rows:
     model = evaluation.chosen_model(trained_model.to_pandas())
     rows = _learnable(
         lake.lake, context.partition_key, cutoffs.FORECAST, [*_OUTCOME, *model.features]
     )
-    return pl.from_pandas(factors.churn_factors(model, rows, FEATURES))
+    found = factors.churn_factors(
+        model,
+        rows,
+        FEATURES,
+        folds=config.folds,
+        seed=config.seed,
+        workers=_workers(config, pyspark),
+    )
+    agreement = {"feature": found.features, "theme": found.themes}
+    context.add_output_metadata(
+        {
+            f"{what}_order_{name}_rank_correlation": value
+            for what, rank_correlation in agreement.items()
+            for name, value in rank_correlation._asdict().items()
+            if value is not None
+        }
+    )
+    return Rows(pl.from_pandas(found.table), {"stability": found.stability})
 
 
 @dg.asset(

@@ -54,7 +54,7 @@ def row_reasons(
     """`count` reasons a row, strongest first: one of each theme as far as there are themes."""
     if not len(x):
         return []
-    contributions = model.contributions_matrix(x)
+    contributions = model.explain_matrix(x)
     # What most users share is no reason, even where the model adds something for it.
     differs = ~np.isclose(x, model.typical, rtol=0.05, atol=1e-9) & ~np.isnan(model.typical)
     contributions = np.where(differs, contributions, 0.0)

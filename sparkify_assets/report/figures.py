@@ -78,16 +78,33 @@ def at_most_risk(scores: pl.DataFrame, most: int) -> pl.DataFrame:
 
 
 def themes(factors: pl.DataFrame) -> pl.DataFrame:
-    """theme, share of all contributions, meaning and direction_words of its strongest factor."""
+    """theme, its share of what moves the risk, meaning and direction_words of its strongest factor.
+
+    The share is of the themes' own contributions (`churn_factors.theme_share`), the largest first.
+    """
     return (
         factors.sort("rank")
         .group_by("theme", maintain_order=True)
         .agg(
-            pl.col("share").sum(),
-            pl.col("meaning", "direction", "direction_words").first(),
+            pl.col("theme_rank", "meaning", "direction", "direction_words").first(),
+            pl.col("theme_share").first().alias("share"),
         )
-        .sort("share", "theme", descending=[True, False])
+        .sort("theme_rank", "theme")
     )
+
+
+class Stability(NamedTuple):
+    """Rank correlations of the order of factors with the orders found without some users."""
+
+    folds: int
+    features: Mapping[str, float | None]  # mean, lowest
+    themes: Mapping[str, float | None]
+
+
+def stability(version: Version) -> Stability | None:
+    """What was said of the factors' order when `churn_factors` was written; None if nothing was."""
+    said = version.metadata.get("stability")
+    return Stability(**said) if said else None
 
 
 def measured(

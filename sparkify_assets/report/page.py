@@ -73,7 +73,7 @@ def render(report: ReportData) -> str:
             script=Markup(script),
             script_hash=_hash(script),
             answer=_answer(report),
-            factors=_factors(report.factors),
+            factors=_factors(report),
             risk=_risk_list(report.scores),
             quality=_model_quality(report),
             data=_data_quality(report),
@@ -129,8 +129,8 @@ def _sure(report: ReportData) -> dict[str, Any]:
     }
 
 
-def _factors(table: pl.DataFrame) -> dict[str, Any]:
-    ranked = table.sort("rank")
+def _factors(report: ReportData) -> dict[str, Any]:
+    ranked = report.factors.sort("rank")
     strongest = max(ranked["share"].drop_nulls().to_list(), default=0.0) or 1.0
     rows = [
         row
@@ -143,12 +143,13 @@ def _factors(table: pl.DataFrame) -> dict[str, Any]:
     ]
     for row in rows[:_FACTORS_DRAWN]:
         row["picture"] = charts.ranges(row["churned"]["quartiles"], row["stayed"]["quartiles"])
-    by_theme = figures.themes(table)
+    by_theme = figures.themes(report.factors)
     widest = max(by_theme["share"].to_list(), default=0.0) or 1.0
     return {
         "drawn": rows[:_FACTORS_DRAWN],
         "others": rows[_FACTORS_DRAWN:],
         "themes": [row | {"bar": row["share"] / widest} for row in by_theme.iter_rows(named=True)],
+        "stability": figures.stability(report.versions["churn_factors"]),
     }
 
 
