@@ -27,6 +27,7 @@ from sparkify_assets.churn.scoring import in_words
 from sparkify_assets.report import charts, figures, pictures, words
 from sparkify_assets.report.data import ReportData
 from sparkify_assets.report.figures import Estimate
+from sparkify_assets.report.measures import ESTIMATES, MEASURES, Measure
 
 MOST_LISTED = 2_000
 FIRST_SHOWN = 20  # rows of the list that are there before, or without, its script
@@ -34,29 +35,6 @@ _FACTORS_DRAWN = 12
 _NAMED_IN_ANSWER = 5
 _YES_OR_NO = "0 or 1"  # the unit of such features
 
-# Shown in this order: metric, its name for people, how its values are written.
-_MEASURES = (
-    ("pr_auc", "PR AUC", "number"),
-    ("prevalence", "PR AUC of guessing (share who churned)", "number"),
-    ("roc_auc", "ROC AUC (guessing: 0.5)", "number"),
-    ("lift_top_10", "Lift in the top 10%", "times"),
-    ("recall_top_10", "Churned users found in the top 10%", "percent"),
-    ("precision", "Precision at the threshold", "percent"),
-    ("recall", "Recall at the threshold", "percent"),
-    ("f1", "F1 of the churned class", "number"),
-    ("balanced_accuracy", "Balanced accuracy", "number"),
-    ("weighted_f1", "Weighted F1", "number"),
-    ("weighted_f1_always_stays", "Weighted F1 of always saying “stays”", "number"),
-    ("brier_score", "Brier score (0 is perfect)", "number"),
-    ("log_loss", "Log loss (0 is perfect)", "number"),
-    ("expected_calibration_error", "Calibration error (0 is perfect)", "number"),
-)
-# Protocol, estimate, heading. What leaks says so in its heading.
-_ESTIMATES = (
-    (FORECAST, "grouped", "Forecast, users held back"),
-    (FORECAST, "temporal", "Forecast, last cutoff held back"),
-    (WHOLE_LOG, "grouped", "Whole log"),
-)
 _COMPARED = ("pr_auc", "roc_auc", "lift_top_10", "f1", "balanced_accuracy", "weighted_f1")
 
 
@@ -110,7 +88,7 @@ def _sure(report: ReportData) -> dict[str, Any]:
     """What the honest estimate says of the chosen model, for the sentences of the answer."""
     found = {
         metric: figures.measured(report.metrics, FORECAST, "grouped", metric)
-        for metric, _, _ in _MEASURES
+        for metric, _, _ in MEASURES
     }
     roc, pr = found["roc_auc"], found["pr_auc"]
     rules = {
@@ -171,17 +149,15 @@ def _risk_list(scores: pl.DataFrame) -> dict[str, Any]:
 def _model_quality(report: ReportData) -> dict[str, Any]:
     estimates = [
         {
-            "protocol": protocol,
-            "estimate": estimate,
-            "heading": heading,
-            "leaks": protocol == WHOLE_LOG,
-            "tested": figures.tested(report.metrics, protocol, estimate),
+            "heading": tested.heading,
+            "leaks": tested.leaks,
+            "tested": figures.tested(report.metrics, tested.protocol, tested.estimate),
         }
-        for protocol, estimate, heading in _ESTIMATES
+        for tested in ESTIMATES
     ]
     return {
         "estimates": estimates,
-        "measures": [_measure(report, *measure) for measure in _MEASURES],
+        "measures": [_measure(report, measure) for measure in MEASURES],
         "left_out": report.versions["evaluation_predictions"].metadata.get("left_out", {}),
         "panels": [_panel(report, FORECAST), _panel(report, WHOLE_LOG)],
         "models": _models(report.metrics),
@@ -189,17 +165,16 @@ def _model_quality(report: ReportData) -> dict[str, Any]:
     }
 
 
-def _measure(report: ReportData, metric: str, name: str, written: str) -> dict[str, Any]:
+def _measure(report: ReportData, measure: Measure) -> dict[str, Any]:
     return {
-        "metric": metric,
-        "name": name,
-        "written": written,
-        "meaning": METRIC_MEANINGS[metric],
+        "name": measure.name,
+        "written": measure.written,
+        "meaning": METRIC_MEANINGS[measure.metric],
         "values": [
-            figures.measured(report.metrics, protocol, estimate, metric)
-            for protocol, estimate, _ in _ESTIMATES
+            figures.measured(report.metrics, protocol, estimate, measure.metric)
+            for protocol, estimate, _ in ESTIMATES
         ],
-        "seed": figures.SEED_FIGURES.get(report.dataset, {}).get(metric),
+        "seed": figures.SEED_FIGURES.get(report.dataset, {}).get(measure.metric),
     }
 
 
@@ -221,39 +196,39 @@ def _panel(report: ReportData, protocol: str) -> dict[str, Any]:
 
 
 def _models(table: pl.DataFrame) -> list[dict[str, Any]]:
+    compared = [measure for measure in MEASURES if measure.metric in _COMPARED]
     return [
         {
-            "protocol": protocol,
-            "estimate": estimate,
-            "heading": heading,
-            "leaks": protocol == WHOLE_LOG,
-            "measures": [(m, w, how) for m, w, how in _MEASURES if m in _COMPARED],
+            "heading": tested.heading,
+            "leaks": tested.leaks,
+            "measures": compared,
             "rows": [
                 {
                     "model": name,
                     "values": [
-                        figures.measured(table, protocol, estimate, metric, name)
-                        for metric, _, _ in _MEASURES
-                        if metric in _COMPARED
+                        figures.measured(
+                            table, tested.protocol, tested.estimate, measure.metric, name
+                        )
+                        for measure in compared
                     ],
                 }
                 for name in figures.model_names(table)
             ],
         }
-        for protocol, estimate, heading in _ESTIMATES
-        if figures.tested(table, protocol, estimate)
+        for tested in ESTIMATES
+        if figures.tested(table, tested.protocol, tested.estimate)
     ]
 
 
 def _other_measures(table: pl.DataFrame) -> list[dict[str, Any]]:
     """Metrics that are in no other table of the page, of the chosen model."""
-    shown = {metric for metric, _, _ in _MEASURES}
+    shown = {metric for metric, _, _ in MEASURES}
     names = table["metric"].unique(maintain_order=True).to_list()
     return [
         {
             "metric": metric,
             "meaning": METRIC_MEANINGS.get(metric, metric),
-            "values": [figures.measured(table, p, e, metric) for p, e, _ in _ESTIMATES],
+            "values": [figures.measured(table, p, e, metric) for p, e, _ in ESTIMATES],
         }
         for metric in names
         if metric not in shown
