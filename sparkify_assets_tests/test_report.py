@@ -21,6 +21,7 @@ from sparkify_assets.churn import metrics
 from sparkify_assets.report import charts, figures, words
 from sparkify_assets.report.data import CANDIDATE_COLUMNS, ReportData
 from sparkify_assets.report.figures import Estimate
+from sparkify_assets.report.measures import MEASURES
 from sparkify_assets.report.page import FIRST_SHOWN, MOST_LISTED, render
 from sparkify_assets.resources.lake import Lake, Version
 from sparkify_assets.tables import (
@@ -338,6 +339,67 @@ def test_data_quality_and_provenance(walk: Walk) -> None:
         assert f"{name} {number} " in walk.text
 
 
+def test_every_metric_is_shown(data: ReportData) -> None:
+    profits = {metrics.profit_name(cost, save) for cost, save in metrics.PROFIT_GRID}
+    assert set(data.metrics["metric"]) == {m.metric for m in MEASURES} | profits
+
+
+def test_what_contacts_would_be_worth(data: ReportData, walk: Walk) -> None:
+    """A cell by hand: profit for 1,000 users, where it begins to pay, and contacting all."""
+    row = data.metrics.filter(
+        protocol="forecast",
+        estimate="grouped",
+        model="chosen",
+        metric="profit_per_user@cost=0.02,save=0.3",
+    ).row(0, named=True)
+    value, low, high = (words.signed(1000 * row[name]) for name in ("value", "ci_low", "ci_high"))
+    everyone = words.signed(1000 * (10 / 40 * 0.3 - 0.02))
+    assert f"{value} [{low}, {high}] pays from 6.7% all users: {everyone}" in walk.text
+    cells = [cell for row in figures.profits(data.metrics) for cell in row]
+    assert len(cells) == len(metrics.PROFIT_GRID)
+    clear = [c for c in cells if c.value.low is not None and c.value.low > max(0, c.everyone)]
+    assert [tag for tag, attrs in walk.tags if attrs.get("class") == "figure clear"] == (
+        ["td"] * len(clear)
+    )
+
+
+def test_no_contacts_without_an_estimate(data: ReportData) -> None:
+    leaking = data.metrics.filter(pl.col("protocol") == "whole_log")
+    assert figures.profits(leaking) == []
+    assert "contacting users" not in Walk(render(replace(data, metrics=leaking))).text
+
+
+def test_whether_scores_can_be_read_as_probabilities() -> None:
+    """Right for a fifth of 400 users at .1 and .3; then three times as sure as it should be."""
+    label = np.tile([True] + [False] * 9 + [True] * 3 + [False] * 7, 20)
+    right = np.tile([0.1] * 10 + [0.3] * 10, 20)
+    said = {}
+    for name, probability in (("right", right), ("wrong", np.minimum(3 * right, 0.95))):
+        frame = predictions().filter(estimate="grouped", model="chosen", protocol="forecast")
+        many = pl.concat([frame] * 10).with_columns(
+            label=pl.Series(label),
+            probability=pl.Series(probability),
+            user_id=pl.arange(0, 400).cast(pl.String),
+        )
+        said[name] = Walk(render(report(predictions=many))).text
+    assert "Said and happened are 0.000" in said["right"]
+    assert "as far as this log can tell, the scores can be read as probabilities" in said["right"]
+    assert "Its scores can be read as probabilities" in said["right"]
+    assert "are not to be read as probabilities" in said["wrong"]
+    assert "can be read" not in said["wrong"]
+
+
+def test_a_handful_of_churned_rows_is_not_drawn_as_a_line() -> None:
+    few = predictions().with_columns(
+        label=pl.col("label")
+        & ((pl.col("estimate") != "temporal") | pl.col("user_id").is_in(["0", "4"]))
+    )
+    walk = Walk(render(report(predictions=few)))
+    assert "Only 2 of the rows of the last cutoff churned" in walk.text
+    assert "line later" not in walk.attributes("class")
+    assert "line later" in Walk(render(report())).attributes("class")
+
+
 def test_lines_that_do_not_add_up_are_said() -> None:
     lost = render(report(said={"raw_events": {"lines": 1_300}}))
     assert "do not add up" in lost
@@ -492,6 +554,16 @@ def test_curves_of_four_rows() -> None:
     assert (at[0.0], at[0.25], at[0.5], at[0.75], at[1.0]) == (0, 0.5, 0.5, 1, 1)
 
 
+def test_the_first_hundredth_is_left_out_of_the_curve() -> None:
+    """The first two of 300 users churned: a precision of 1 that says nothing of the rest."""
+    probability = np.linspace(0.9, 0.1, 300)
+    label = np.isin(np.arange(300), [0, 1, 50, 100, 200])
+    recall, precision = figures.Tested(label, probability, label).precision_recall()
+    assert recall[0] == pytest.approx(2 / 5)
+    assert precision[0] == pytest.approx(2 / 50)  # up to the row before the next that churned
+    assert (recall[-1], precision[-1]) == (1, pytest.approx(5 / 300))
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
@@ -506,6 +578,14 @@ def test_curves_of_four_rows() -> None:
 )
 def test_percent(value: float, said: str) -> None:
     assert words.percent(value) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(3.24, "+3.2"), (-0.5, "\N{MINUS SIGN}0.5"), (0.04, "0"), (-0.04, "0")],
+)
+def test_signed(value: float, said: str) -> None:
+    assert words.signed(value) == said
 
 
 def test_an_axis_ends_at_a_round_number() -> None:

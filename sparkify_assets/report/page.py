@@ -33,6 +33,7 @@ MOST_LISTED = 2_000
 FIRST_SHOWN = 20  # rows of the list that are there before, or without, its script
 _FACTORS_DRAWN = 12
 _NAMED_IN_ANSWER = 5
+_FEWEST_DRAWN = 10  # churned rows below which a second line is only noise
 _YES_OR_NO = "0 or 1"  # the unit of such features
 
 _COMPARED = ("pr_auc", "roc_auc", "lift_top_10", "f1", "balanced_accuracy", "weighted_f1")
@@ -88,7 +89,7 @@ def _sure(report: ReportData) -> dict[str, Any]:
     """What the honest estimate says of the chosen model, for the sentences of the answer."""
     found = {
         metric: figures.measured(report.metrics, FORECAST, "grouped", metric)
-        for metric, _, _ in MEASURES
+        for metric in ("roc_auc", "pr_auc", "prevalence", "lift_top_10")
     }
     roc, pr = found["roc_auc"], found["pr_auc"]
     rules = {
@@ -98,12 +99,14 @@ def _sure(report: ReportData) -> dict[str, Any]:
     }
     known = {name: value for name, value in rules.items() if value}
     best = max(known, key=lambda name: known[name].value, default=None)
+    tested = figures.tests(report.predictions, FORECAST, "grouped")
     return {
         **found,
         "beats_guessing": bool(roc and roc.low is not None and roc.low > 0.5),
         "beats_simple_rule": not best or bool(pr and pr.value > known[best].value),
         "simple_rule": (words.spoken(best), known[best]) if best else None,
-        "tested": figures.tests(report.predictions, FORECAST, "grouped"),
+        "tested": tested,
+        "calibration": figures.calibration(report.metrics, tested, FORECAST, "grouped"),
     }
 
 
@@ -161,7 +164,7 @@ def _model_quality(report: ReportData) -> dict[str, Any]:
         "left_out": report.versions["evaluation_predictions"].metadata.get("left_out", {}),
         "panels": [_panel(report, FORECAST), _panel(report, WHOLE_LOG)],
         "models": _models(report.metrics),
-        "others": _other_measures(report.metrics),
+        "profits": figures.profits(report.metrics),
     }
 
 
@@ -184,12 +187,18 @@ def _panel(report: ReportData, protocol: str) -> dict[str, Any]:
         figures.tests(report.predictions, protocol, name) for name in ("grouped", "temporal")
     )
     both = ((grouped, pictures.style_of(protocol)), (temporal, "later"))
-    styled = [(tested, style) for tested, style in both if tested]
+    styled = [
+        (tested, style)
+        for tested, style in both
+        if tested and (tested is grouped or tested.happened >= _FEWEST_DRAWN)
+    ]
     drawn = (pictures.precision_recall, pictures.reliability, pictures.gain)
     return {
         "leaks": protocol == WHOLE_LOG,
         "charts": {draw.__name__: draw(protocol, styled) for draw in drawn} if styled else {},
         "two_lines": len(styled) == 2,
+        "too_few": temporal.happened if temporal and len(styled) < 2 else None,
+        "calibration": figures.calibration(report.metrics, grouped, protocol, "grouped"),
         "confusion": grouped.confusion() if grouped else None,
         "models": pictures.models(report.metrics, protocol),
     }
@@ -217,21 +226,6 @@ def _models(table: pl.DataFrame) -> list[dict[str, Any]]:
         }
         for tested in ESTIMATES
         if figures.tested(table, tested.protocol, tested.estimate)
-    ]
-
-
-def _other_measures(table: pl.DataFrame) -> list[dict[str, Any]]:
-    """Metrics that are in no other table of the page, of the chosen model."""
-    shown = {metric for metric, _, _ in MEASURES}
-    names = table["metric"].unique(maintain_order=True).to_list()
-    return [
-        {
-            "metric": metric,
-            "meaning": METRIC_MEANINGS.get(metric, metric),
-            "values": [figures.measured(table, p, e, metric) for p, e, _ in ESTIMATES],
-        }
-        for metric in names
-        if metric not in shown
     ]
 
 
@@ -294,7 +288,7 @@ def _group(row: Mapping[str, Any], group: str) -> dict[str, Any]:
         # Quartiles of yes and no say little: the share is drawn as a bar from none.
         return {"typical": typical, "range": "", "quartiles": (0.0, share, share)}
     start, end = in_words(low, row["unit"]), in_words(high, row["unit"])
-    for unit in (row["unit"], "times"):
+    for unit in (row["unit"], row["unit"].removesuffix("s"), "times"):
         start = start.removesuffix(f" {unit}")
     return {
         "typical": in_words(middle, row["unit"]),
@@ -326,6 +320,7 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "percent": words.percent,
         "number": words.number,
+        "signed": words.signed,
         "times": words.times,
         "short": words.short,
         "spoken": words.spoken,
