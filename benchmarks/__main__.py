@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-TABLES = ("floor", "calibration", "oracle", "engines", "models", "growth")
+TABLES = ("floor", "calibration", "oracle", "drivers", "engines", "models", "growth")
 
 
 def main() -> None:
