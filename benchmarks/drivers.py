@@ -101,10 +101,10 @@ def show_all(found: factors.Factors) -> None:
     """The drivers against noise, in a model that was given both."""
     table, who = found.table, "all features (xgboost)"
     noise = table[table["theme"].isin(NOISE_THEMES)]
-    best = noise["rank"].min()
+    best, strongest = noise["rank"].min(), noise.sort_values("rank")["feature"].iloc[0]
     of = f"of {len(table)}"
     _row(f"{who} noise: features", len(noise), of)
-    _row(f"{who} noise: best rank", best, of, len(table) / 2, most=False)
+    _row(f"{who} noise: best rank ({strongest})", best, of, len(table) / 2, most=False)
     _row(f"{who} noise: mean rank", noise["rank"].mean(), of)
     _row(f"{who} noise: share of all contributions", noise["share"].sum(), "")
     for driver, rows in groups(table).items():

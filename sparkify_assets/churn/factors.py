@@ -116,7 +116,7 @@ def churn_factors(
     features: Iterable[Described],
     *,
     folds: int = 5,
-    most_rows: int = 10_000,
+    most_rows: int = 4_000,
     seed: int = 0,
     workers: Workers | None = None,
 ) -> Factors:
