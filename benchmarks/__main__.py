@@ -6,7 +6,10 @@ import json
 import subprocess
 import sys
 
-TABLES = ("floor", "calibration", "oracle", "leaks", "engines", "models", "growth")
+TABLES = (
+    *("floor", "calibration", "oracle", "leaks", "drivers"),
+    *("engines", "models", "growth"),
+)
 
 
 def main() -> None:

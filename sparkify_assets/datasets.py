@@ -143,6 +143,7 @@ def dataset_config(partition_key: str) -> dict[str, Any]:
         "evaluation_predictions": EvaluationConfig(**folds, repeats=chosen.repeats),
         "evaluation_metrics": MetricsConfig(resamples=chosen.resamples),
         "model_registry": MetricsConfig(resamples=chosen.resamples),
+        "churn_factors": TrainingConfig(**folds),
     }
     ops = {op: {"config": config.model_dump()} for op, config in configs.items()}
     return {"ops": ops, "loggers": {"console": {}}}

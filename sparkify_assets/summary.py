@@ -5,8 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from sparkify_assets.churn.cutoffs import FORECAST, WHOLE_LOG
-from sparkify_assets.churn.evaluation import CHOSEN
-from sparkify_assets.report.figures import SEED_FIGURES
+from sparkify_assets.report import figures, words
 from sparkify_assets.resources.lake import Lake
 from sparkify_assets.tables import CHURN_FACTORS, EVALUATION_METRICS, MODEL_REGISTRY
 
@@ -50,36 +49,26 @@ def summary(lake: Lake, dataset: str) -> str:
 
 def _figures(measured: pl.DataFrame, protocol: str) -> list[str]:
     lines = []
-    estimates = measured.filter((pl.col("protocol") == protocol) & (pl.col("model") == CHOSEN))[
-        "estimate"
-    ].unique()
-    for estimate in sorted(estimates):
-        pr, roc = (_figure(measured, protocol, estimate, m) for m in ("pr_auc", "roc_auc"))
-        base = _row(measured, protocol, estimate, "prevalence")
-        lines.append(
-            f"  {estimate:<10}  PR AUC {pr} (prevalence {base['value']:.3f})   ROC AUC {roc}   "
-            f"{base['positives']:,} of {base['rows']:,} rows churned"
-        )
+    for estimate in ("grouped", "temporal"):
+        tested = figures.tested(measured, protocol, estimate)
+        if tested:
+            pr, roc, base = (
+                figures.measured(measured, protocol, estimate, metric)
+                for metric in ("pr_auc", "roc_auc", "prevalence")
+            )
+            lines.append(
+                f"  {estimate:<10}  PR AUC {words.interval(pr)} (prevalence "
+                f"{words.number(base.value) if base else 'not known'})   "
+                f"ROC AUC {words.interval(roc)}   {tested[1]:,} of {tested[0]:,} rows churned"
+            )
     return lines
 
 
 def _whole_log(measured: pl.DataFrame, dataset: str) -> str:
-    seed = SEED_FIGURES[dataset]["weighted_f1"]
-    figure = _figure(measured, WHOLE_LOG, "grouped", "weighted_f1")
-    always = _row(measured, WHOLE_LOG, "grouped", "weighted_f1_always_stays")["value"]
-    return f"  weighted F1 {figure}   seed {seed:.2f}   always saying 'stays' {always:.3f}"
-
-
-def _row(measured: pl.DataFrame, protocol: str, estimate: str, metric: str) -> dict:
-    return measured.row(
-        by_predicate=(pl.col("protocol") == protocol)
-        & (pl.col("estimate") == estimate)
-        & (pl.col("model") == CHOSEN)
-        & (pl.col("metric") == metric),
-        named=True,
+    seed = words.as_given(figures.SEED_FIGURES[dataset]["weighted_f1"])
+    found, always = (
+        figures.measured(measured, WHOLE_LOG, "grouped", metric)
+        for metric in ("weighted_f1", "weighted_f1_always_stays")
     )
-
-
-def _figure(measured: pl.DataFrame, protocol: str, estimate: str, metric: str) -> str:
-    row = _row(measured, protocol, estimate, metric)
-    return f"{row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+    stays = words.number(always.value) if always else "not known"
+    return f"  weighted F1 {words.interval(found)}   seed {seed}   always saying 'stays' {stays}"

@@ -473,15 +473,26 @@ def _described(group: str, users: str) -> list[Column]:
 
 CHURN_FACTORS = Table(
     "churn_factors",
-    "What goes with churn: a row a feature, by how much it moves the live model's risk.",
+    "What goes with churn, not what causes it: a row a feature, by how much it moves the live "
+    "model's risk.",
     _columns(
         Column("feature", STRING, "The feature", nullable=False),
         Column("theme", STRING, "What it is about", nullable=False),
         Column("meaning", STRING, "What it says", nullable=False),
         Column("unit", STRING, "Its unit", nullable=False),
         Column("rank", INTEGER, "1 is the strongest", nullable=False, minimum=1),
+        Column("rank_low", INTEGER, "Lowest rank when some users are left out", minimum=1),
+        Column("rank_high", INTEGER, "Highest rank when some users are left out", minimum=1),
         Column("mean_abs_contribution", NUMBER, "Mean absolute SHAP contribution", minimum=0),
         _share("share", "Its share of all contributions", nullable=True),
+        Column("theme_rank", INTEGER, "Rank of its theme; 1 is the strongest", minimum=1),
+        Column(
+            "theme_mean_abs_contribution",
+            NUMBER,
+            "Mean absolute value of the summed SHAP contributions of its theme's features",
+            minimum=0,
+        ),
+        _share("theme_share", "Its theme's share of all themes' contributions", nullable=True),
         Column("direction", INTEGER, "1: more of it, more churn; -1: more of it, less churn"),
         Column("direction_words", STRING, "The same in words"),
         _described("churned", "rows of users who churned"),

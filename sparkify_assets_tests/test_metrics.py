@@ -14,14 +14,17 @@ from sklearn import metrics as sklearn_metrics
 from sparkify_assets.churn.metrics import (
     METRIC_COLUMNS,
     METRIC_MEANINGS,
+    PROFIT_GRID,
     THRESHOLDS,
     Scored,
     best_threshold,
+    calibration_error_by_chance,
     equal_bins,
     evaluation_metrics,
     metric_values,
     pr_auc,
     pr_curve,
+    profit_name,
     reliability_curve,
 )
 
@@ -129,6 +132,28 @@ def test_profit_by_hand() -> None:
     """cost .02, save .3: contact above .0667; the churner is worth .3 - .02, the stayer -.02."""
     found = metric_values(scored(np.array([1, 0, 0]), np.array([0.5, 0.1, 0.05])), np.ones((3, 1)))
     assert found["profit_per_user@cost=0.02,save=0.3"][0] == pytest.approx((0.28 - 0.02) / 3)
+
+
+def test_profit_covers_a_range_of_costs_and_rates() -> None:
+    """From where a contact pays for nearly everybody to where it does for next to nobody."""
+    break_even = [cost / save for cost, save in PROFIT_GRID]
+    assert min(break_even) < 0.01
+    assert max(break_even) >= 0.5
+    assert {profit_name(cost, save) for cost, save in PROFIT_GRID} <= set(METRIC_MEANINGS)
+
+
+def test_exactly_right_probabilities_are_off_by_chance_as_often_as_said() -> None:
+    draw = np.random.default_rng(5)
+    probability = draw.beta(1, 15, 2000)
+    allowed = calibration_error_by_chance(probability)
+    order = np.argsort(-probability)
+    errors = []
+    for _ in range(200):
+        label = (draw.random(2000) < probability).astype(float)
+        found = metric_values(scored(label[order], probability[order]), np.ones((2000, 1)))
+        errors.append(found["expected_calibration_error"][0])
+    assert 0.9 <= np.mean(np.array(errors) <= allowed) <= 0.99
+    assert calibration_error_by_chance(probability[:200]) > 2 * allowed
 
 
 def test_always_stays_on_the_real_files() -> None:

@@ -178,6 +178,18 @@ def test_every_feature_has_a_rank(written: dict[str, pl.DataFrame]) -> None:
     assert sorted(factors["feature"]) == sorted(CORE)
     assert factors["rank"].to_list() == list(range(1, len(CORE) + 1))
     assert factors["mean_abs_contribution"].is_sorted(descending=True)
+    by_theme = factors.unique("theme").sort("theme_rank")
+    assert by_theme["theme_rank"].to_list() == list(range(1, by_theme.height + 1))
+    assert by_theme["theme_share"].sum() == pytest.approx(1)
+
+
+def test_how_stable_the_order_is_stands_beside_the_table_and_in_the_ui(finished: Run) -> None:
+    stability = finished.lake.version("mini", "churn_factors").metadata["stability"]
+    assert stability["folds"] == 5
+    for what in ("feature", "theme"):
+        for name, value in stability[f"{what}s"].items():
+            said = finished.materialized["churn_factors"][f"{what}_order_{name}_rank_correlation"]
+            assert -1 <= value == said <= 1
 
 
 def test_the_report_is_where_it_is_said_to_be(finished: Run) -> None:

@@ -21,6 +21,7 @@ from sparkify_assets.churn import metrics
 from sparkify_assets.report import charts, figures, words
 from sparkify_assets.report.data import REGISTRY_COLUMNS, ReportData
 from sparkify_assets.report.figures import Estimate
+from sparkify_assets.report.measures import MEASURES
 from sparkify_assets.report.page import FIRST_SHOWN, MOST_LISTED, render
 from sparkify_assets.resources.lake import Lake, Version
 from sparkify_assets.tables import (
@@ -49,6 +50,13 @@ SAID: dict[str, dict[str, Any]] = {
     },
     "model_registry": {"newest": LIVE},
     "churn_scores": {"model_version": LIVE},
+    "churn_factors": {
+        "stability": {
+            "folds": 5,
+            "features": {"mean": 0.812, "lowest": 0.5},
+            "themes": {"mean": None, "lowest": None},
+        }
+    },
 }
 ROWS = {"raw_events": 1_200, "rejected_lines": 3, "cleaned_events": 1_150}
 
@@ -79,6 +87,10 @@ def scores(users: int = 45) -> pl.DataFrame:
     )
 
 
+# Rank and share of each theme: other than the sum of its factors' shares.
+THEMES = {"sessions": (1, 0.6), "level": (2, 0.4)}
+
+
 def factor(rank: int, name: str, theme: str, share: float, **changed: Any) -> dict[str, Any]:
     values = {"mean": 0.7, "p25": 1.0, "median": 2.0, "p75": 4.5}
     return {
@@ -87,6 +99,10 @@ def factor(rank: int, name: str, theme: str, share: float, **changed: Any) -> di
         "meaning": name.replace("_", " "),
         "unit": "days",
         "rank": rank,
+        "rank_low": max(1, rank - 1),
+        "rank_high": 3,
+        "theme_rank": THEMES[theme][0],
+        "theme_share": THEMES[theme][1],
         "mean_abs_contribution": share,
         "share": share,
         "direction": 1,
@@ -278,7 +294,7 @@ def test_the_answer_comes_first(data: ReportData, walk: Walk) -> None:
 def test_who_why_and_how_sure(data: ReportData, walk: Walk) -> None:
     top = data.scores.filter(risk_decile=10)["probability"].sum()
     assert f"{words.percent(top / data.scores['probability'].sum())} of the expected" in walk.text
-    assert "sessions 65% of what moves the risk" in walk.text
+    assert "sessions 60% of what moves the risk" in walk.text
     happened = data.predictions.filter(protocol="forecast", estimate="grouped", model="chosen")
     said = happened["probability"].sum()
     assert f"It expected {said:.0f} departures; {happened['label'].sum()} happened" in walk.text
@@ -300,8 +316,17 @@ def test_measures_equal_the_table(data: ReportData, walk: Walk) -> None:
 
 
 def test_factors_say_how_users_differ(walk: Walk) -> None:
-    assert "days quiet ▲ more of it goes with more churn 40% 2 days 1 to 4.5 days" in walk.text
+    said = "days quiet ▲ more of it goes with more churn 40% rank 1 to 3 2 days 1 to 4.5 days"
+    assert said in walk.text
     assert "70% of them unknown" in walk.text  # yes or no is told as a share
+
+
+def test_how_stable_the_order_of_the_factors_is() -> None:
+    text = Walk(render(report())).text
+    assert "fitted again 5 times, each time without one of 5 groups of users" in text
+    assert "mean lowest factors 0.81 0.50 The 3 strongest factors" in text
+    unsaid = Walk(render(report(said={"churn_factors": {"stability": None}}))).text
+    assert "How stable" not in unsaid
 
 
 def test_data_quality_and_provenance(walk: Walk) -> None:
@@ -331,6 +356,67 @@ def test_scores_of_another_model_than_the_newest_are_said_so(page: str) -> None:
         "These figures are of the newest training, version bbbb . The scores are from version "
         f"{LIVE} , trained 1 January 2026. Clearly worse than it."
     ) in held_back
+
+
+def test_every_metric_is_shown(data: ReportData) -> None:
+    profits = {metrics.profit_name(cost, save) for cost, save in metrics.PROFIT_GRID}
+    assert set(data.metrics["metric"]) == {m.metric for m in MEASURES} | profits
+
+
+def test_what_contacts_would_be_worth(data: ReportData, walk: Walk) -> None:
+    """A cell by hand: profit for 1,000 users, where it begins to pay, and contacting all."""
+    row = data.metrics.filter(
+        protocol="forecast",
+        estimate="grouped",
+        model="chosen",
+        metric="profit_per_user@cost=0.02,save=0.3",
+    ).row(0, named=True)
+    value, low, high = (words.signed(1000 * row[name]) for name in ("value", "ci_low", "ci_high"))
+    everyone = words.signed(1000 * (10 / 40 * 0.3 - 0.02))
+    assert f"{value} [{low}, {high}] pays from 6.7% all users: {everyone}" in walk.text
+    cells = [cell for row in figures.profits(data.metrics) for cell in row]
+    assert len(cells) == len(metrics.PROFIT_GRID)
+    clear = [c for c in cells if c.value.low is not None and c.value.low > max(0, c.everyone)]
+    assert [tag for tag, attrs in walk.tags if attrs.get("class") == "figure clear"] == (
+        ["td"] * len(clear)
+    )
+
+
+def test_no_contacts_without_an_estimate(data: ReportData) -> None:
+    leaking = data.metrics.filter(pl.col("protocol") == "whole_log")
+    assert figures.profits(leaking) == []
+    assert "contacting users" not in Walk(render(replace(data, metrics=leaking))).text
+
+
+def test_whether_scores_can_be_read_as_probabilities() -> None:
+    """Right for a fifth of 400 users at .1 and .3; then three times as sure as it should be."""
+    label = np.tile([True] + [False] * 9 + [True] * 3 + [False] * 7, 20)
+    right = np.tile([0.1] * 10 + [0.3] * 10, 20)
+    said = {}
+    for name, probability in (("right", right), ("wrong", np.minimum(3 * right, 0.95))):
+        frame = predictions().filter(estimate="grouped", model="chosen", protocol="forecast")
+        many = pl.concat([frame] * 10).with_columns(
+            label=pl.Series(label),
+            probability=pl.Series(probability),
+            user_id=pl.arange(0, 400).cast(pl.String),
+        )
+        said[name] = Walk(render(report(predictions=many))).text
+    assert "Said and happened are 0.000" in said["right"]
+    assert "as far as this log can tell, the scores can be read as probabilities" in said["right"]
+    assert "Its scores can be read as probabilities" in said["right"]
+    assert "are not to be read as probabilities" in said["wrong"]
+    assert "can be read" not in said["wrong"]
+
+
+def test_a_handful_of_churned_rows_is_not_drawn_as_a_line() -> None:
+    few = predictions().with_columns(
+        label=pl.col("label")
+        & ((pl.col("estimate") != "temporal") | pl.col("user_id").is_in(["0", "4"]))
+    )
+    walk = Walk(render(report(predictions=few)))
+    assert "Only 2 of the rows of the last cutoff churned" in walk.text
+    assert "line later" not in walk.attributes("class")
+    assert "line later" in Walk(render(report())).attributes("class")
 
 
 def test_lines_that_do_not_add_up_are_said() -> None:
@@ -487,6 +573,16 @@ def test_curves_of_four_rows() -> None:
     assert (at[0.0], at[0.25], at[0.5], at[0.75], at[1.0]) == (0, 0.5, 0.5, 1, 1)
 
 
+def test_the_first_hundredth_is_left_out_of_the_curve() -> None:
+    """The first two of 300 users churned: a precision of 1 that says nothing of the rest."""
+    probability = np.linspace(0.9, 0.1, 300)
+    label = np.isin(np.arange(300), [0, 1, 50, 100, 200])
+    recall, precision = figures.Tested(label, probability, label).precision_recall()
+    assert recall[0] == pytest.approx(2 / 5)
+    assert precision[0] == pytest.approx(2 / 50)  # up to the row before the next that churned
+    assert (recall[-1], precision[-1]) == (1, pytest.approx(5 / 300))
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
@@ -501,6 +597,14 @@ def test_curves_of_four_rows() -> None:
 )
 def test_percent(value: float, said: str) -> None:
     assert words.percent(value) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(3.24, "+3.2"), (-0.5, "\N{MINUS SIGN}0.5"), (0.04, "0"), (-0.04, "0")],
+)
+def test_signed(value: float, said: str) -> None:
+    assert words.signed(value) == said
 
 
 def test_an_axis_ends_at_a_round_number() -> None:

@@ -63,7 +63,7 @@ def test_reasons_are_of_different_themes_strongest_first() -> None:
     assert reasons(model, [2.0, 2.0, 2.0, 0.0, 3.0]) == [
         "sessions per day, last 7 days: 2 (typical 0.5)",
         "adverts per 100 songs: 2 (typical 0.5)",
-        "mean gap between sessions: 3 days (typical 0.5 days)",
+        "mean gap between sessions: 3 days (typical 12 hours)",
     ]
 
 
@@ -86,10 +86,18 @@ def test_what_lowers_the_risk_or_is_typical_is_no_reason() -> None:
     ]
 
 
+def test_what_reads_the_same_as_the_typical_value_is_no_reason() -> None:
+    chance = [Description("adverts", "pages", "chance", "probability"), *DESCRIBED[1:]]
+    model = linear([1, 0, 0, 0, 0], [1e-4, 0.5, 0.5, 0.5, 0.5])
+    assert row_reasons(model, np.array([[9e-4, 0.5, 0.5, 0.5, 0.5]]), chance, 1) == [[None]]
+    said = row_reasons(model, np.array([[2e-3, 0.5, 0.5, 0.5, 0.5]]), chance, 1)
+    assert said == [["chance: 0.2% (typical <0.1%)"]]
+
+
 def test_an_unknown_value_can_be_a_reason() -> None:
     model = linear([0, 0, 0, 0, 0], [0.5] * 5)
     assert reasons(model, [0.5, 0.5, 0.5, 0.5, np.nan])[0] == (
-        "mean gap between sessions: unknown (typical 0.5 days)"
+        "mean gap between sessions: unknown (typical 12 hours)"
     )
 
 
@@ -98,9 +106,14 @@ def test_an_unknown_value_can_be_a_reason() -> None:
     [
         (0.0, "0 or 1", "no"),
         (1.0, "0 or 1", "yes"),
-        (0.123, "share", "12%"),
+        (0.123, "share", "12.3%"),
+        (0.0016, "probability", "0.2%"),
+        (1.8e-39, "probability", "<0.1%"),
         (-0.6931, "log ratio", "0.5 times"),
         (12.34, "days", "12 days"),
+        (0.081, "days", "1.9 hours"),
+        (0.0024, "days", "3.5 minutes"),
+        (1.01, "days", "1 day"),
         (1.26, "hours", "1.3 hours"),
         (0.0123, "per 100 songs", "0.012"),
         (123456.0, None, "123456"),

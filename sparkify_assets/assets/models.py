@@ -236,13 +236,16 @@ def model_registry(
 
 
 @dg.asset(
-    **described("churn_factors", group=_GROUP, kinds={"numpy"}, owner=ANALYTICS),
+    **described("churn_factors", group=_GROUP, kinds={"scikitlearn", "xgboost"}, owner=ANALYTICS),
     partitions_def=PARTITIONS,
+    pool=SPARK_POOL,
 )
 @explained
 def churn_factors(
     context: dg.AssetExecutionContext,
+    config: TrainingConfig,
     lake: LakeResource,
+    pyspark: LazyPySparkResource,
     model_registry: pl.DataFrame,
     feature_table: Version,
 ) -> Rows:
@@ -250,8 +253,25 @@ def churn_factors(
     rows = _learnable(
         lake.lake, context.partition_key, cutoffs.FORECAST, [*_OUTCOME, *model.features]
     )
+    found = factors.churn_factors(
+        model,
+        rows,
+        FEATURES,
+        folds=config.folds,
+        seed=config.seed,
+        workers=_workers(config, pyspark),
+    )
+    agreement = {"feature": found.features, "theme": found.themes}
+    context.add_output_metadata(
+        {
+            f"{what}_order_{name}_rank_correlation": value
+            for what, rank_correlation in agreement.items()
+            for name, value in rank_correlation._asdict().items()
+            if value is not None
+        }
+    )
     said = {"model_version": live["model_version"], "feature_table": feature_table.number}
-    return Rows(pl.from_pandas(factors.churn_factors(model, rows, FEATURES)), said)
+    return Rows(pl.from_pandas(found.table), {**said, "stability": found.stability})
 
 
 def _live(known: pl.DataFrame, feature_table: Version) -> tuple[registry.Row, models.Model]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -36,11 +37,14 @@ THRESHOLDS = {
 }
 TOP_SHARE = 0.1
 CALIBRATION_BINS = 10
-# In units of what a kept user is worth: cost of contacting one, share of contacted churners kept.
-PROFIT_GRID = ((0.005, 0.1), (0.005, 0.3), (0.02, 0.1), (0.02, 0.3))
+# In units of what a kept user is worth: from an e-mail to a generous offer.
+CONTACT_COSTS = (0.002, 0.005, 0.01, 0.02, 0.05)
+# Share of those who would churn, and are contacted, that stay.
+SAVE_RATES = (0.1, 0.2, 0.3, 0.5)
+PROFIT_GRID = tuple(product(CONTACT_COSTS, SAVE_RATES))
 
 
-def _profit_name(cost: float, save: float) -> str:
+def profit_name(cost: float, save: float) -> str:
     return f"profit_per_user@cost={cost:g},save={save:g}"
 
 
@@ -64,9 +68,10 @@ METRIC_MEANINGS = {
     "expected_calibration_error": "Mean distance between probability and churned share over ten "
     "bins of equally many rows",
 } | {
-    _profit_name(cost, save): (
+    profit_name(cost, save): (
         f"Profit a user, in units of what a kept user is worth, if those are contacted for whom "
-        f"it pays: a contact costs {cost:g} and keeps {save:.0%} of those who would churn"
+        f"it pays (probability above {cost / save:.3g}): a contact costs {cost:g} and keeps "
+        f"{save:.0%} of those who would churn"
     )
     for cost, save in PROFIT_GRID
 }
@@ -173,6 +178,19 @@ def equal_bins(probability: np.ndarray, bins: int = CALIBRATION_BINS) -> np.ndar
     return (middle * bins / len(probability)).astype(int)[group]
 
 
+def calibration_error_by_chance(probability: np.ndarray, draws: int = 200, seed: int = 0) -> float:
+    """The expected calibration error that exactly right probabilities stay below 19 times in 20.
+
+    Even they are some way off what happens to a limited number of rows. Rows count as independent.
+    """
+    bins, draw = equal_bins(probability), np.random.default_rng(seed)
+    found = [
+        np.abs(np.bincount(bins, (draw.random(len(bins)) < probability) - probability)).sum()
+        for _ in range(draws)
+    ]
+    return float(np.quantile(found, 0.95)) / len(bins)
+
+
 def metric_values(scored: Scored, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Every metric for every column of `weights` (rows x resamples); NaN where undefined."""
     label, probability, flagged, flagged_balanced, flagged_weighted = scored
@@ -190,7 +208,7 @@ def metric_values(scored: Scored, weights: np.ndarray) -> dict[str, np.ndarray]:
         "flagged_weighted": flagged_weighted,
         "log_loss": -np.log(np.where(label > 0, clipped, 1 - clipped)),
         "squared_error": (label - probability) ** 2,
-        **{_profit_name(c, s): (probability * s > c) * (label * s - c) for c, s in PROFIT_GRID},
+        **{profit_name(c, s): (probability * s > c) * (label * s - c) for c, s in PROFIT_GRID},
     }
     sums = np.vstack([*per_row.values(), in_bin * (label - probability)]) @ weights
     total = dict(zip(per_row, sums, strict=False))
@@ -220,7 +238,7 @@ def metric_values(scored: Scored, weights: np.ndarray) -> dict[str, np.ndarray]:
             "lift_top_10": top / TOP_SHARE,
             "recall_top_10": top,
             "expected_calibration_error": np.abs(gaps).sum(axis=0) / rows,
-            **{_profit_name(*grid): total[_profit_name(*grid)] / rows for grid in PROFIT_GRID},
+            **{profit_name(*grid): total[profit_name(*grid)] / rows for grid in PROFIT_GRID},
         }
 
 

@@ -41,6 +41,10 @@ BASELINES: Mapping[str, tuple[str, ...]] = {
 # The blend is the mean of these in log-odds, so that their contributions still add up.
 BLENDED = ("logistic_regression", "xgboost")
 
+# How far a base value and contributions may be off the prediction, in the model's scale. XGBoost
+# works in single precision: some hundred trees are off by about 4e-6.
+ADDITIVE_WITHIN = 1e-4
+
 # All that a stored forest holds beyond what skops trusts by itself. A forged tree could point
 # outside its own arrays, so `Forest.restore` checks that none does.
 TRUSTED_TYPES = ["sklearn.tree._tree.Tree"]
@@ -100,9 +104,24 @@ class Model(ABC):
     def contributions(self, frame: Any) -> np.ndarray:
         """What each feature adds to each row's prediction, (rows, features), in `scale`.
 
-        `base_value` plus a row's contributions is its prediction (in `scale`).
+        `base_value` plus a row's contributions is its prediction (in `scale`). Raises
+        SparkifyError where it is not, within ADDITIVE_WITHIN.
         """
-        return self.contributions_matrix(as_matrix(frame, self.features))
+        return self.explain_matrix(as_matrix(frame, self.features))
+
+    def explain_matrix(self, x: np.ndarray) -> np.ndarray:
+        """`contributions_matrix`, having checked that they add up to the predictions."""
+        contributions = self.contributions_matrix(x)
+        off = np.abs(self.base_value + contributions.sum(axis=1) - self.scaled_matrix(x))
+        if not off.max(initial=0.0) <= ADDITIVE_WITHIN:
+            raise SparkifyError(
+                f"The contributions of the model {self.name} do not add up to its predictions: "
+                f"in {int((~(off <= ADDITIVE_WITHIN)).sum())} of {len(x)} rows they are off by up "
+                f"to {off.max():.3g} ({self.scale}; {ADDITIVE_WITHIN:g} is allowed). Reasons from "
+                "them would be wrong, so none are given. Train the model again; if that does not "
+                "help, go back to the library versions that it was trained with."
+            )
+        return contributions
 
     @property
     @abstractmethod
@@ -111,6 +130,10 @@ class Model(ABC):
 
     @abstractmethod
     def predict_matrix(self, x: np.ndarray) -> np.ndarray: ...
+
+    @abstractmethod
+    def scaled_matrix(self, x: np.ndarray) -> np.ndarray:
+        """The predictions in `scale`, found without the contributions."""
 
     @abstractmethod
     def contributions_matrix(self, x: np.ndarray) -> np.ndarray: ...
@@ -213,6 +236,10 @@ class Linear(Model):
     def predict_matrix(self, x: np.ndarray) -> np.ndarray:
         return _probability(self.intercept + self.contributions_matrix(x).sum(axis=1))
 
+    def scaled_matrix(self, x: np.ndarray) -> np.ndarray:
+        unknown = np.isnan(x) - self.unknown_share
+        return self.intercept + self.standardised(x) @ self.weight + unknown @ self.unknown_weight
+
     def parts(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         arrays = {name: getattr(self, name).tolist() for name in self.ARRAYS}
         return {**arrays, "intercept": self.intercept}, {}
@@ -247,6 +274,9 @@ class Boosted(Model):
 
     def predict_matrix(self, x: np.ndarray) -> np.ndarray:
         return self.booster.inplace_predict(x).astype(float)
+
+    def scaled_matrix(self, x: np.ndarray) -> np.ndarray:
+        return self.booster.inplace_predict(x, predict_type="margin").astype(float)
 
     def parts(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         return {}, {"booster.ubj": bytes(self.booster.save_raw("ubj"))}
@@ -286,6 +316,9 @@ class Forest(Model):
     def predict_matrix(self, x: np.ndarray) -> np.ndarray:
         return self.forest.predict_proba(x)[:, 1]
 
+    def scaled_matrix(self, x: np.ndarray) -> np.ndarray:
+        return self.predict_matrix(x)
+
     def parts(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         import skops.io
 
@@ -324,6 +357,9 @@ class Blend(Model):
         odds = [_log_odds(model.predict_matrix(x)) for model in self.models]
         return _probability(np.mean(odds, axis=0))
 
+    def scaled_matrix(self, x: np.ndarray) -> np.ndarray:
+        return np.mean([model.scaled_matrix(x) for model in self.models], axis=0)
+
     def parts(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         return {}, {f"{model.name}.zip": model.save() for model in self.models}
 
@@ -357,15 +393,17 @@ def fit(
     features: Sequence[str],
     seed: int = 0,
     baselines: Mapping[str, Sequence[str]] = BASELINES,
+    workers: boosting.Workers | None = None,
 ) -> Model:
     """Fit one candidate or baseline on all rows of `frame`; `label` is true where churned.
 
-    A baseline learns from its own features only. Raises NotEnoughDataError for rows of one class
+    A baseline learns from its own features only; `workers` train what is too large for one
+    machine. Raises NotEnoughDataError for rows of one class
     and SparkifyError for features that are missing, not numbers or infinite.
     """
     x, outcome = as_matrix(frame, features), np.asarray(label, dtype=bool)
     users = np.asarray(frame["user_id"]) if "user_id" in frame.columns else None
-    return fit_all([name], x, outcome, features, Fitting(seed, users), baselines)[name]
+    return fit_all([name], x, outcome, features, Fitting(seed, users, workers), baselines)[name]
 
 
 def fit_all(

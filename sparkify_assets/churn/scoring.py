@@ -21,6 +21,8 @@ from sparkify_assets.churn.models import Model, as_matrix
 REASONS = ("reason_1", "reason_2", "reason_3")
 LEVEL_FEATURE = "is_paid"
 NOBODY = np.empty(0)
+_TIMES = ("days", "hours", "minutes", "seconds")
+_SMALLER = {"days": (24, "hours"), "hours": (60, "minutes")}
 
 
 def score_rows(model: Model, frame: Any, features: Iterable[Described]) -> pd.DataFrame:
@@ -54,14 +56,20 @@ def row_reasons(
     """`count` reasons a row, strongest first: one of each theme as far as there are themes."""
     if not len(x):
         return []
-    contributions = model.contributions_matrix(x)
+    contributions = model.explain_matrix(x)
     # What most users share is no reason, even where the model adds something for it.
     differs = ~np.isclose(x, model.typical, rtol=0.05, atol=1e-9) & ~np.isnan(model.typical)
     contributions = np.where(differs, contributions, 0.0)
     order = np.argsort(-contributions, axis=1, kind="stable")
     result = []
+    typical = [in_words(v, d.unit) for v, d in zip(model.typical, described, strict=True)]
+
+    def tells(i: int, value: float) -> bool:
+        """Whether a reader can see the difference: "<0.1% (typical <0.1%)" is no reason."""
+        return in_words(value, described[i].unit) != typical[i]
+
     for values, parts, positions in zip(x, contributions, order, strict=True):
-        raising = [i for i in positions if parts[i] > 0]
+        raising = [i for i in positions if parts[i] > 0 and tells(i, values[i])]
         picked = _one_a_theme(raising, [d.theme for d in described], count)
         words: list[str | None] = [
             reason(described[i], values[i], model.typical[i]) for i in picked
@@ -94,11 +102,28 @@ def in_words(value: float, unit: str | None) -> str:
         return "unknown"
     if unit == "0 or 1":
         return "yes" if value > 0.5 else "no"
-    if unit == "share":
-        return f"{value:.0%}"
+    if unit in ("share", "probability"):
+        return percent(value)
     if unit == "log ratio":
         return f"{_short(float(np.exp(value)))} times"
-    return f"{_short(value)} {unit}" if unit in ("days", "hours", "seconds") else _short(value)
+    while unit in _SMALLER and 0 < value < 1:
+        times, unit = _SMALLER[unit]
+        value *= times
+    shown = _short(value)
+    if unit not in _TIMES:
+        return shown
+    return f"{shown} {unit.removesuffix('s') if shown == '1' else unit}"
+
+
+def percent(value: float) -> str:
+    """12.3% below a fifth, 34% above; never 0% or 100% for what is not."""
+    if 0 < value < 0.001:
+        return "<0.1%"
+    if 0.995 <= value < 1:
+        return ">99%"
+    if value == 0 or value >= 0.2:
+        return f"{value:.0%}"
+    return f"{value:.1%}".replace(".0%", "%")
 
 
 def _short(value: float) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from sparkify_assets.churn import metrics
+from sparkify_assets.churn.cutoffs import FORECAST
 from sparkify_assets.churn.evaluation import CHOSEN
 from sparkify_assets.events.parse import kind_of
 
@@ -30,7 +31,9 @@ SEED_FIGURES: Mapping[str, Mapping[str, float]] = {
     "full": {"weighted_f1": 0.8896, "f1": 0.747},
 }
 _NORMAL_95 = 1.959964
+_PROFIT_USERS = 1_000
 _MOST_POINTS = 250
+_FIRST_NAMED = 0.01  # share of the rows
 
 
 class Estimate(NamedTuple):
@@ -78,16 +81,33 @@ def at_most_risk(scores: pl.DataFrame, most: int) -> pl.DataFrame:
 
 
 def themes(factors: pl.DataFrame) -> pl.DataFrame:
-    """theme, share of all contributions, meaning and direction_words of its strongest factor."""
+    """theme, its share of what moves the risk, meaning and direction_words of its strongest factor.
+
+    The share is of the themes' own contributions (`churn_factors.theme_share`), the largest first.
+    """
     return (
         factors.sort("rank")
         .group_by("theme", maintain_order=True)
         .agg(
-            pl.col("share").sum(),
-            pl.col("meaning", "direction", "direction_words").first(),
+            pl.col("theme_rank", "meaning", "direction", "direction_words").first(),
+            pl.col("theme_share").first().alias("share"),
         )
-        .sort("share", "theme", descending=[True, False])
+        .sort("theme_rank", "theme")
     )
+
+
+class Stability(NamedTuple):
+    """Rank correlations of the order of factors with the orders found without some users."""
+
+    folds: int
+    features: Mapping[str, float | None]  # mean, lowest
+    themes: Mapping[str, float | None]
+
+
+def stability(version: Version) -> Stability | None:
+    """What was said of the factors' order when `churn_factors` was written; None if nothing was."""
+    said = version.metadata.get("stability")
+    return Stability(**said) if said else None
 
 
 def measured(
@@ -111,6 +131,73 @@ def model_names(table: pl.DataFrame) -> list[str]:
     """The models and baselines of `evaluation_metrics`, the chosen one first."""
     names = table["model"].unique(maintain_order=True).to_list()
     return sorted(names, key=lambda name: name != CHOSEN)
+
+
+class Profit(NamedTuple):
+    """What contacts would be worth for 1,000 users, in units of what a kept user is worth."""
+
+    cost: float  # of a contact
+    save: float  # share of contacted churners who stay
+    value: Estimate  # if those are contacted whose probability is above `break_even`
+    everyone: float  # if all are
+
+    @property
+    def break_even(self) -> float:
+        return self.cost / self.save
+
+    @property
+    def clear(self) -> bool:
+        """Whether choosing whom to contact is surely better than contacting nobody or everybody."""
+        return self.value.low is not None and self.value.low > max(0.0, self.everyone)
+
+
+def profits(table: pl.DataFrame) -> list[list[Profit]]:
+    """The chosen model's, on users held back: a row a share kept, a cell a cost.
+
+    Empty where there is no such estimate.
+    """
+    share = measured(table, FORECAST, "grouped", "prevalence")
+    found = {
+        (cost, save): measured(table, FORECAST, "grouped", metrics.profit_name(cost, save))
+        for cost, save in metrics.PROFIT_GRID
+    }
+    known = {at: _for_many(value) for at, value in found.items() if value}
+    if share is None or len(known) < len(found):
+        return []
+    return [
+        [
+            Profit(cost, save, known[cost, save], (share.value * save - cost) * _PROFIT_USERS)
+            for cost in metrics.CONTACT_COSTS
+        ]
+        for save in metrics.SAVE_RATES
+    ]
+
+
+def _for_many(a_user: Estimate) -> Estimate:
+    value, *ends = a_user
+    low, high = (None if end is None else end * _PROFIT_USERS for end in ends)
+    return Estimate(value * _PROFIT_USERS, low, high)
+
+
+class Calibration(NamedTuple):
+    """How far said and happened are apart, and how far they may be if all is exactly right."""
+
+    error: Estimate
+    by_chance: float
+
+    @property
+    def holds(self) -> bool:
+        return self.error.value <= self.by_chance
+
+
+def calibration(
+    table: pl.DataFrame, tested: Tested | None, protocol: str, estimate: str
+) -> Calibration | None:
+    """Of the chosen model; None where there is no such estimate."""
+    error = measured(table, protocol, estimate, "expected_calibration_error")
+    if error is None or tested is None:
+        return None
+    return Calibration(error, metrics.calibration_error_by_chance(tested.probability))
 
 
 def _known(value: float | None) -> float | None:
@@ -143,9 +230,15 @@ class Tested:
         }
 
     def precision_recall(self) -> tuple[np.ndarray, np.ndarray]:
-        """(recall, precision), thinned to what a picture can show."""
+        """(recall, precision), thinned to what a picture can show.
+
+        From where a hundredth of the rows is named on: before that a single user decides.
+        """
         recall, precision = metrics.pr_curve(self.label, self.probability)
-        kept = np.unique(np.linspace(0, len(recall) - 1, _MOST_POINTS).astype(int))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            named = recall * self.happened / precision
+        first = int(np.argmax(named >= _FIRST_NAMED * len(self.label)))
+        kept = np.unique(np.linspace(first, len(recall) - 1, _MOST_POINTS).astype(int))
         return recall[kept], precision[kept]
 
     def reliability(self) -> tuple[np.ndarray, np.ndarray]:

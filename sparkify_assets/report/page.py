@@ -27,36 +27,15 @@ from sparkify_assets.churn.scoring import in_words
 from sparkify_assets.report import charts, figures, pictures, words
 from sparkify_assets.report.data import ReportData
 from sparkify_assets.report.figures import Estimate
+from sparkify_assets.report.measures import ESTIMATES, MEASURES, Measure
 
 MOST_LISTED = 2_000
 FIRST_SHOWN = 20  # rows of the list that are there before, or without, its script
 _FACTORS_DRAWN = 12
 _NAMED_IN_ANSWER = 5
+_FEWEST_DRAWN = 10  # churned rows below which a second line is only noise
 _YES_OR_NO = "0 or 1"  # the unit of such features
 
-# Shown in this order: metric, its name for people, how its values are written.
-_MEASURES = (
-    ("pr_auc", "PR AUC", "number"),
-    ("prevalence", "PR AUC of guessing (share who churned)", "number"),
-    ("roc_auc", "ROC AUC (guessing: 0.5)", "number"),
-    ("lift_top_10", "Lift in the top 10%", "times"),
-    ("recall_top_10", "Churned users found in the top 10%", "percent"),
-    ("precision", "Precision at the threshold", "percent"),
-    ("recall", "Recall at the threshold", "percent"),
-    ("f1", "F1 of the churned class", "number"),
-    ("balanced_accuracy", "Balanced accuracy", "number"),
-    ("weighted_f1", "Weighted F1", "number"),
-    ("weighted_f1_always_stays", "Weighted F1 of always saying “stays”", "number"),
-    ("brier_score", "Brier score (0 is perfect)", "number"),
-    ("log_loss", "Log loss (0 is perfect)", "number"),
-    ("expected_calibration_error", "Calibration error (0 is perfect)", "number"),
-)
-# Protocol, estimate, heading. What leaks says so in its heading.
-_ESTIMATES = (
-    (FORECAST, "grouped", "Forecast, users held back"),
-    (FORECAST, "temporal", "Forecast, last cutoff held back"),
-    (WHOLE_LOG, "grouped", "Whole log"),
-)
 _COMPARED = ("pr_auc", "roc_auc", "lift_top_10", "f1", "balanced_accuracy", "weighted_f1")
 
 
@@ -73,7 +52,7 @@ def render(report: ReportData) -> str:
             script=Markup(script),
             script_hash=_hash(script),
             answer=_answer(report),
-            factors=_factors(report.factors),
+            factors=_factors(report),
             risk=_risk_list(report.scores),
             quality=_model_quality(report),
             data=_data_quality(report),
@@ -110,7 +89,7 @@ def _sure(report: ReportData) -> dict[str, Any]:
     """What the honest estimate says of the chosen model, for the sentences of the answer."""
     found = {
         metric: figures.measured(report.metrics, FORECAST, "grouped", metric)
-        for metric, _, _ in _MEASURES
+        for metric in ("roc_auc", "pr_auc", "prevalence", "lift_top_10")
     }
     roc, pr = found["roc_auc"], found["pr_auc"]
     rules = {
@@ -120,17 +99,19 @@ def _sure(report: ReportData) -> dict[str, Any]:
     }
     known = {name: value for name, value in rules.items() if value}
     best = max(known, key=lambda name: known[name].value, default=None)
+    tested = figures.tests(report.predictions, FORECAST, "grouped")
     return {
         **found,
         "beats_guessing": bool(roc and roc.low is not None and roc.low > 0.5),
         "beats_simple_rule": not best or bool(pr and pr.value > known[best].value),
         "simple_rule": (words.spoken(best), known[best]) if best else None,
-        "tested": figures.tests(report.predictions, FORECAST, "grouped"),
+        "tested": tested,
+        "calibration": figures.calibration(report.metrics, tested, FORECAST, "grouped"),
     }
 
 
-def _factors(table: pl.DataFrame) -> dict[str, Any]:
-    ranked = table.sort("rank")
+def _factors(report: ReportData) -> dict[str, Any]:
+    ranked = report.factors.sort("rank")
     strongest = max(ranked["share"].drop_nulls().to_list(), default=0.0) or 1.0
     rows = [
         row
@@ -143,12 +124,13 @@ def _factors(table: pl.DataFrame) -> dict[str, Any]:
     ]
     for row in rows[:_FACTORS_DRAWN]:
         row["picture"] = charts.ranges(row["churned"]["quartiles"], row["stayed"]["quartiles"])
-    by_theme = figures.themes(table)
+    by_theme = figures.themes(report.factors)
     widest = max(by_theme["share"].to_list(), default=0.0) or 1.0
     return {
         "drawn": rows[:_FACTORS_DRAWN],
         "others": rows[_FACTORS_DRAWN:],
         "themes": [row | {"bar": row["share"] / widest} for row in by_theme.iter_rows(named=True)],
+        "stability": figures.stability(report.versions["churn_factors"]),
     }
 
 
@@ -170,37 +152,34 @@ def _risk_list(scores: pl.DataFrame) -> dict[str, Any]:
 def _model_quality(report: ReportData) -> dict[str, Any]:
     estimates = [
         {
-            "protocol": protocol,
-            "estimate": estimate,
-            "heading": heading,
-            "leaks": protocol == WHOLE_LOG,
-            "tested": figures.tested(report.metrics, protocol, estimate),
+            "heading": tested.heading,
+            "leaks": tested.leaks,
+            "tested": figures.tested(report.metrics, tested.protocol, tested.estimate),
         }
-        for protocol, estimate, heading in _ESTIMATES
+        for tested in ESTIMATES
     ]
     return {
         "estimates": estimates,
-        "measures": [_measure(report, *measure) for measure in _MEASURES],
+        "measures": [_measure(report, measure) for measure in MEASURES],
         "live": report.live,
         "newest": report.newest,
         "left_out": report.versions["evaluation_predictions"].metadata.get("left_out", {}),
         "panels": [_panel(report, FORECAST), _panel(report, WHOLE_LOG)],
         "models": _models(report.metrics),
-        "others": _other_measures(report.metrics),
+        "profits": figures.profits(report.metrics),
     }
 
 
-def _measure(report: ReportData, metric: str, name: str, written: str) -> dict[str, Any]:
+def _measure(report: ReportData, measure: Measure) -> dict[str, Any]:
     return {
-        "metric": metric,
-        "name": name,
-        "written": written,
-        "meaning": METRIC_MEANINGS[metric],
+        "name": measure.name,
+        "written": measure.written,
+        "meaning": METRIC_MEANINGS[measure.metric],
         "values": [
-            figures.measured(report.metrics, protocol, estimate, metric)
-            for protocol, estimate, _ in _ESTIMATES
+            figures.measured(report.metrics, protocol, estimate, measure.metric)
+            for protocol, estimate, _ in ESTIMATES
         ],
-        "seed": figures.SEED_FIGURES.get(report.dataset, {}).get(metric),
+        "seed": figures.SEED_FIGURES.get(report.dataset, {}).get(measure.metric),
     }
 
 
@@ -210,54 +189,45 @@ def _panel(report: ReportData, protocol: str) -> dict[str, Any]:
         figures.tests(report.predictions, protocol, name) for name in ("grouped", "temporal")
     )
     both = ((grouped, pictures.style_of(protocol)), (temporal, "later"))
-    styled = [(tested, style) for tested, style in both if tested]
+    styled = [
+        (tested, style)
+        for tested, style in both
+        if tested and (tested is grouped or tested.happened >= _FEWEST_DRAWN)
+    ]
     drawn = (pictures.precision_recall, pictures.reliability, pictures.gain)
     return {
         "leaks": protocol == WHOLE_LOG,
         "charts": {draw.__name__: draw(protocol, styled) for draw in drawn} if styled else {},
         "two_lines": len(styled) == 2,
+        "too_few": temporal.happened if temporal and len(styled) < 2 else None,
+        "calibration": figures.calibration(report.metrics, grouped, protocol, "grouped"),
         "confusion": grouped.confusion() if grouped else None,
         "models": pictures.models(report.metrics, protocol),
     }
 
 
 def _models(table: pl.DataFrame) -> list[dict[str, Any]]:
+    compared = [measure for measure in MEASURES if measure.metric in _COMPARED]
     return [
         {
-            "protocol": protocol,
-            "estimate": estimate,
-            "heading": heading,
-            "leaks": protocol == WHOLE_LOG,
-            "measures": [(m, w, how) for m, w, how in _MEASURES if m in _COMPARED],
+            "heading": tested.heading,
+            "leaks": tested.leaks,
+            "measures": compared,
             "rows": [
                 {
                     "model": name,
                     "values": [
-                        figures.measured(table, protocol, estimate, metric, name)
-                        for metric, _, _ in _MEASURES
-                        if metric in _COMPARED
+                        figures.measured(
+                            table, tested.protocol, tested.estimate, measure.metric, name
+                        )
+                        for measure in compared
                     ],
                 }
                 for name in figures.model_names(table)
             ],
         }
-        for protocol, estimate, heading in _ESTIMATES
-        if figures.tested(table, protocol, estimate)
-    ]
-
-
-def _other_measures(table: pl.DataFrame) -> list[dict[str, Any]]:
-    """Metrics that are in no other table of the page, of the chosen model."""
-    shown = {metric for metric, _, _ in _MEASURES}
-    names = table["metric"].unique(maintain_order=True).to_list()
-    return [
-        {
-            "metric": metric,
-            "meaning": METRIC_MEANINGS.get(metric, metric),
-            "values": [figures.measured(table, p, e, metric) for p, e, _ in _ESTIMATES],
-        }
-        for metric in names
-        if metric not in shown
+        for tested in ESTIMATES
+        if figures.tested(table, tested.protocol, tested.estimate)
     ]
 
 
@@ -315,7 +285,7 @@ def _group(row: Mapping[str, Any], group: str) -> dict[str, Any]:
         # Quartiles of yes and no say little: the share is drawn as a bar from none.
         return {"typical": typical, "range": "", "quartiles": (0.0, share, share)}
     start, end = in_words(low, row["unit"]), in_words(high, row["unit"])
-    for unit in (row["unit"], "times"):
+    for unit in (row["unit"], row["unit"].removesuffix("s"), "times"):
         start = start.removesuffix(f" {unit}")
     return {
         "typical": in_words(middle, row["unit"]),
@@ -347,6 +317,7 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "percent": words.percent,
         "number": words.number,
+        "signed": words.signed,
         "times": words.times,
         "short": words.short,
         "spoken": words.spoken,

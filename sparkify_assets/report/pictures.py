@@ -50,6 +50,7 @@ def precision_recall(protocol: str, styled: Styled) -> Markup:
     first = styled[0][0]
     share = first.happened / len(first.label)
     quarter, half, most = np.interp([0.25, 0.5, 0.75], *first.precision_recall())
+    highest = max(max(tested.precision_recall()[1]) for tested, _ in styled)
     return charts.lines(
         f"{protocol}-precision-recall",
         _title("Precision and recall", protocol),
@@ -57,7 +58,7 @@ def precision_recall(protocol: str, styled: Styled) -> Markup:
         f"{percent(half)} when half are and {percent(most)} when three quarters are. "
         f"Guessing: {percent(share)}.",
         Axis("churned users found (recall)", 1.0, percent),
-        Axis("right when named (precision)", 1.0, percent),
+        charts.axis_up_to("right when named (precision)", [highest, share], percent),
         [
             Series([0, 1], [share, share], "guess"),
             *(Series(*tested.precision_recall(), style) for tested, style in reversed(styled)),

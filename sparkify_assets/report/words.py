@@ -1,7 +1,7 @@
 """Figures written for people.
 
-Belongs here: how a share, a count, a day or an interval is spelled. Does not belong here: which
-figure is shown (`page.py`), and values in a feature's own unit (`churn/scoring.py`).
+Belongs here: how a count, a day or an interval is spelled. Does not belong here: which figure is
+shown (`page.py`), and shares and values in a feature's own unit (`churn/scoring.py`).
 """
 
 from __future__ import annotations
@@ -9,23 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import date
 
+from sparkify_assets.churn.scoring import percent
 from sparkify_assets.report.figures import Estimate
-
-
-def percent(value: float) -> str:
-    """12.3% below a fifth, 34% above; never 0% or 100% for what is not."""
-    if 0 < value < 0.001:
-        return "<0.1%"
-    if 0.995 <= value < 1:
-        return ">99%"
-    if value == 0 or value >= 0.2:
-        return f"{value:.0%}"
-    return f"{value:.1%}".replace(".0%", "%")
 
 
 def number(value: float) -> str:
     """Three decimals; what rounds to nothing has no sign."""
     return f"{round(value, 3) + 0.0:.3f}"
+
+
+def signed(value: float) -> str:
+    """One decimal with its sign, which what rounds to nothing has not."""
+    shown = round(value, 1)
+    return f"{shown:+.1f}".replace("-", "\N{MINUS SIGN}") if shown else "0"
 
 
 def brief(value: float) -> str:
@@ -70,4 +66,5 @@ WRITTEN: Mapping[str, Callable[[float], str]] = {
     "number": number,
     "percent": percent,
     "times": times,
+    "signed": signed,
 }
