@@ -64,9 +64,9 @@ def main() -> None:
         table = feature_table(Lake(str(Path(folder, "lake"))), log, HORIZON_DAYS)
     rows = cutoffs.learnable(table, cutoffs.FORECAST)
     with redirect_stdout(sys.stderr):
-        chosen = evaluation.train(rows, FEATURE_NAMES, folds=FOLDS, seed=SEED).model
+        chosen = evaluation.train(rows, FEATURE_NAMES, how=evaluation.How(FOLDS, SEED)).model
         everything = models.fit(
-            "xgboost", rows.to_pandas(), rows["label"].to_pandas(), FEATURE_NAMES, SEED
+            models.BOOSTED, rows.to_pandas(), rows["label"].to_pandas(), FEATURE_NAMES, SEED
         )
         found, found_in_all = (
             factors.churn_factors(model, rows, FEATURES, folds=FOLDS, seed=SEED)
@@ -90,16 +90,13 @@ def show_chosen(name: str, found: factors.Factors) -> None:
     who, table = f"model ({name})", found.table
     for driver, rows in groups(table).items():
         _row(f"{who} {driver}: best rank of {len(table)}", rows["rank"].min(), "")
-    by_feature = table.set_index("feature")["direction"]
-    known = {feature: way for feature, way in DIRECTIONS.items() if feature in by_feature}
-    right = sum(by_feature[feature] == way for feature, way in known.items())
-    _row(f"{who} directions as in the generator", right, f"of {len(known)}", len(known), most=False)
+    _directions(who, table)
     _stability(who, found)
 
 
 def show_all(found: factors.Factors) -> None:
-    """The drivers against noise, in a model that was given both."""
-    table, who = found.table, "all features (xgboost)"
+    """The drivers against noise and their directions, in a model that was given all."""
+    table, who = found.table, f"all features ({models.BOOSTED})"
     noise = table[table["theme"].isin(NOISE_THEMES)]
     best, strongest = noise["rank"].min(), noise.sort_values("rank")["feature"].iloc[0]
     of = f"of {len(table)}"
@@ -118,7 +115,15 @@ def show_all(found: factors.Factors) -> None:
         _row(f"{who} theme {theme}: rank", themes[theme], f"of {len(themes)}", goal)
     for theme in NOISE_THEMES:
         _row(f"{who} theme {theme} (noise): rank", themes[theme], f"of {len(themes)}")
+    _directions(who, table)
     _stability(who, found)
+
+
+def _directions(who: str, table: pd.DataFrame) -> None:
+    by_feature = table.set_index("feature")["direction"]
+    known = {feature: way for feature, way in DIRECTIONS.items() if feature in by_feature}
+    right = sum(by_feature[feature] == way for feature, way in known.items())
+    _row(f"{who} directions as in the generator", right, f"of {len(known)}", len(known), most=False)
 
 
 def _stability(who: str, found: factors.Factors) -> None:

@@ -146,7 +146,7 @@ def features(database: duckdb.DuckDBPyConnection, folder: Path) -> None:
     database.register("rows", rows.to_arrow())
     summed = database.sql(shared.sums(DUCKDB, log)).pl()
     moves = database.sql(f"select {', '.join(MOVES)} from user_days").pl()
-    of_kind = kinds.likely(moves, rows, shared.learned_kinds(moves, log))
+    of_kind = kinds.likely(moves, rows, shared.learned_kinds(moves, labels, log))
     known = shared.finished(summed, shared.usual(days, rows, log), of_kind)
     database.register("finished", known.to_arrow())
     _copy(database, "from finished", folder, "feature_table")

@@ -86,10 +86,11 @@ def buckets(raw: Path, folder: Path, bucket_bytes: int) -> Iterator[pl.LazyFrame
 
 
 def describe(folder: Path) -> None:
-    rows, log = shared.rows_to_describe(pl.read_parquet(folder / "user_labels"))
+    of_users = pl.read_parquet(folder / "user_labels")
+    rows, log = shared.rows_to_describe(of_users)
     population = shared.usual(pl.read_parquet(folder / "user_days", columns=NO_LISTS), rows, log)
     taken = pl.read_parquet(folder / "user_days", columns=MOVES)
-    known_kinds = shared.learned_kinds(taken, log)
+    known_kinds = shared.learned_kinds(taken, of_users, log)
     for number, part in enumerate(sorted((folder / "user_days").iterdir())):
         known = features.features(pl.read_parquet(part), rows, population, known_kinds, log.start)
         _write(known, FEATURE_TABLE, folder, number)

@@ -281,11 +281,10 @@ def usual(days: pl.DataFrame, rows: pl.DataFrame, log: cutoffs.Span) -> pl.DataF
     return features.population_rates(totals, rows["as_of"].unique().to_list(), log.start)
 
 
-def learned_kinds(days: pl.DataFrame, log: cutoffs.Span) -> list[kinds.Kinds]:
-    """The kinds of users before each cutoff; of the MOVES of `user_days`."""
-    times = sorted({*cutoffs.forecast_cutoffs(log), log.end})
-    taken = kinds.steps(kinds.sampled(days, days["user_id"].n_unique()), times)
-    return kinds.learn(taken, times)
+def learned_kinds(days: pl.DataFrame, labels: pl.DataFrame, log: cutoffs.Span) -> list[kinds.Kinds]:
+    """The kinds of users; of the MOVES of `user_days`, and `user_labels`."""
+    lessons = kinds.lessons(labels["first_event_at"], log.start, log.end)
+    return kinds.learn(kinds.steps(days, lessons), lessons)
 
 
 def finished(summed: pl.DataFrame, population: pl.DataFrame, of_kind: pl.DataFrame) -> pl.DataFrame:

@@ -135,7 +135,7 @@ def features(spark: SparkSession, folder: Path) -> None:
     spark.createDataFrame(rows.to_arrow()).createOrReplaceTempView("rows")
     population = shared.usual(_here(user_days.select(*NO_LISTS)), rows, log)
     moves = _here(user_days.select(*MOVES))
-    of_kind = kinds.likely(moves, rows, shared.learned_kinds(moves, log))
+    of_kind = kinds.likely(moves, rows, shared.learned_kinds(moves, labels, log))
     known = shared.finished(_here(spark.sql(shared.sums(SPARK, log))), population, of_kind)
     known.write_parquet(shared.table(folder, "feature_table"), compression="zstd")
 

@@ -3,8 +3,8 @@
 Belongs here: the leaks that the project stops, planted one by one, and the same procedure with and
 without each. Does not belong here: what stops them (`churn/leaks.py`, `checks/leaks.py`).
 
-One model, XGBoost as the product fits it, is tested with and without each leak on the same users,
-in folds drawn alike; figures are means over several drawings. The tasks:
+One model, the boosted regression as the product fits it, is tested with and without each leak on
+the same users, in folds drawn alike; figures are means over several drawings. The tasks:
 - forecast: at every cutoff, who cancels within the horizon? The product's own, and tested on the
   last cutoff alone where it is called so;
 - one cutoff: of the users at the middle cutoff, who cancels before the log's end? A row a user;
@@ -38,7 +38,7 @@ from sparkify_assets.resources.lake import Lake
 from sparkify_assets.simulation import write_log
 from sparkify_assets.tables import CLEANED_EVENTS, USER_DAYS, USER_LABELS
 
-MODEL = "xgboost"
+MODEL = models.BOOSTED
 FOLDS, HORIZON, DAYS = 5, 10, 61
 # Users -> seed: the default log of mini, and a tenth of full.
 LOGS = {DATASETS["mini"].users: DATASETS["mini"].seed, 2_228: DATASETS["full"].seed}
@@ -79,7 +79,7 @@ class Task:
 
     def fitted(self, learn: np.ndarray, seed: int) -> models.Model:
         """`learn`: a mask, or positions, which may repeat."""
-        how = models.Fitting(seed, self.rows["user_id"].to_numpy()[learn])
+        how = models.Fitting(seed)
         return models.fit_all([MODEL], self.x[learn], self.label[learn], self.columns, how)[MODEL]
 
     def out_of_fold(self, fold: np.ndarray, seed: int, resample: bool = False) -> np.ndarray:
@@ -173,7 +173,9 @@ def after_the_cutoff(log: Log, seed: int) -> Pair:
     totals = [features.population_totals(of_days)]
     times = at["as_of"].unique().sort().to_list()
     usual = features.population_rates(totals, times, log.span.start)
-    known_kinds = kinds.learn(kinds.steps(of_days, times), times)
+    first = of_days.group_by("user_id").agg(pl.col("first_event_at").min())["first_event_at"]
+    lessons = kinds.lessons(first, log.span.start, log.span.end)
+    known_kinds = kinds.learn(kinds.steps(of_days, lessons), lessons)
     known = features.features(of_days, at, usual, known_kinds, log.span.start)
     later = known.sort("user_id", "as_of")
     return _beside(log.forecast, Task(later.to_pandas()), seed)
@@ -228,7 +230,12 @@ def resampling(log: Log, seed: int) -> Pair:
 
 def threshold_on_the_test_set(log: Log, seed: int) -> Pair:
     found = evaluation.evaluate(
-        log.forecast.rows, CORE, cutoffs.FORECAST, seed=seed, candidates=(MODEL,), baselines={}
+        log.forecast.rows,
+        CORE,
+        cutoffs.FORECAST,
+        candidates=(MODEL,),
+        baselines={},
+        how=evaluation.How(seed=seed),
     ).predictions
     found = found[found["model"] == MODEL]
     label, probability = found["label"].to_numpy(bool), found["probability"].to_numpy()

@@ -6,9 +6,9 @@ Belongs here: one fit after the other of each kind on the forecast rows of a fea
 folds of users, and what each predicts for the fold that it did not see. Does not belong here: how
 the product chooses among its models (`churn/evaluation.py`).
 
-The product's models are fitted as it fits them, search for size and strength included; MLlib's with
-MLlib's defaults, but for the forest, which has as many trees as the product's. MLlib's rows are in
-Spark's memory, assembled into vectors, before its time starts. Both use all cores.
+The product's models are fitted as it fits them, with the default settings of the trees; MLlib's
+with MLlib's defaults. MLlib's rows are in Spark's memory, assembled into vectors, before its time
+starts. Both use all cores.
 """
 
 from __future__ import annotations
@@ -41,16 +41,14 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 FOLDS, SEED = 5, 1
-OURS = {"logistic_regression": "logistic regression", "random_forest": "random forest"}
-XGBOOST = "XGBoost"
-ON_WORKERS = "XGBoost on Spark's workers"
+REGRESSION = "logistic regression"
+BOOSTED = "boosted regression"
+ON_WORKERS = f"{BOOSTED}, trees on Spark's workers"
 # MLlib's, and which of the product's takes its place.
 MLLIB = {
-    "MLlib LogisticRegression": "logistic regression",
-    "MLlib RandomForestClassifier": "random forest",
-    "MLlib GBTClassifier": XGBOOST,
+    "MLlib LogisticRegression": REGRESSION,
+    "MLlib GBTClassifier": BOOSTED,
 }
-TREES = 60
 
 Fit = Callable[[], tuple[float, np.ndarray]]  # seconds, and probabilities of the tested rows
 
@@ -61,7 +59,6 @@ class Fold:
     def __init__(self, frame: pd.DataFrame, test: np.ndarray) -> None:
         self.x = models.as_matrix(frame, CORE)
         self.label = frame["label"].to_numpy(dtype=bool)
-        self.users = frame["user_id"].to_numpy()
         self.test = test
 
     def in_spark(self, spark: SparkSession) -> tuple[DataFrame, DataFrame]:
@@ -126,12 +123,13 @@ def fits(fold: Fold, learn: DataFrame, test: DataFrame, spark: SparkSession) -> 
     """What fits each model, by its name."""
     from pyspark.ml import classification as ml
 
-    forest = ml.RandomForestClassifier(numTrees=TREES, seed=SEED)
-    estimators = (ml.LogisticRegression(), forest, ml.GBTClassifier(seed=SEED))
+    estimators = (ml.LogisticRegression(), ml.GBTClassifier(seed=SEED))
     everywhere = boosting.Workers(lambda: spark, from_rows=1)
-    found: dict[str, Fit] = {words: partial(_ours, name, fold) for name, words in OURS.items()}
-    found[XGBOOST] = partial(_ours, "xgboost", fold)
-    found[ON_WORKERS] = partial(_ours, "xgboost", fold, everywhere)
+    found: dict[str, Fit] = {
+        REGRESSION: partial(_ours, models.REGRESSION, fold),
+        BOOSTED: partial(_ours, models.BOOSTED, fold),
+        ON_WORKERS: partial(_ours, models.BOOSTED, fold, everywhere),
+    }
     for name, estimator in zip(MLLIB, estimators, strict=True):
         found[name] = partial(_mllib, estimator, learn, test)
     return found
@@ -141,7 +139,7 @@ def _ours(
     name: str, fold: Fold, workers: boosting.Workers | None = None
 ) -> tuple[float, np.ndarray]:
     learn = ~fold.test
-    how = models.Fitting(SEED, fold.users[learn], workers)
+    how = models.Fitting(SEED, workers=workers)
     start = time.perf_counter()
     fitted = models.fit_all([name], fold.x[learn], fold.label[learn], CORE, how)[name]
     return time.perf_counter() - start, fitted.predict_matrix(fold.x[fold.test])

@@ -4,7 +4,8 @@ A log is simulated together with its truth. The pipeline reads the log only; its
 (trained on the cutoffs known by the last one, tested on that) is compared, user by user, with an
 oracle that reads the truth: it knows each user's cohort, mean gap between sessions, level, and
 whether a session is open, and so the chance to cancel within the horizon. Rows "... of the
-oracle's" say how far from guessing to the oracle a score gets.
+oracle's" say how far from guessing to the oracle a score gets. No forecast can get all the way: the
+reader (`reader.py`) knows the simulator by heart, but of users only what the log shows.
 
 "Seen" is scored on who cancelled. That is chance even for an oracle: with 620 who cancel, the
 standard deviation of a ROC AUC is .008. "Expected" is what it would be if there were endlessly many
@@ -27,13 +28,15 @@ import pandas as pd
 import polars as pl
 
 from benchmarks.measuring import report
+from benchmarks.reader import reader
 from sparkify_assets.churn import cutoffs, evaluation, metrics, models, splits
 from sparkify_assets.churn.features import FEATURE_NAMES
+from sparkify_assets.churn.search import Budget
 from sparkify_assets.resources.io_manager import LakeIOManager, LakeResource
 from sparkify_assets.resources.lake import Lake
 from sparkify_assets.simulation import truth, write_log
 from sparkify_assets.simulation.rhythm import LOG_START
-from sparkify_assets.tables import FEATURE_TABLE
+from sparkify_assets.tables import FEATURE_TABLE, USER_DAYS
 
 DATASET = "full"
 EVENTS_TO_FEATURES = (
@@ -42,7 +45,8 @@ EVENTS_TO_FEATURES = (
 )
 ORACLE = "oracle"
 SINGLE_FEATURES = {name: seen for name, seen in models.BASELINES.items() if len(seen) == 1}
-NOT_SINGLE = (ORACLE, evaluation.CHOSEN, *models.CANDIDATES)
+READER = "reader"
+NOT_SINGLE = (ORACLE, READER, evaluation.CHOSEN, *models.CANDIDATES)
 # (cutoff day, horizon in days) -> what is known of an oracle's scores from a calculation with
 # memoryless sessions, without open sessions and with the mean thinning of weekends.
 CEILINGS = {
@@ -98,7 +102,12 @@ def main() -> None:
         table = feature_table(lake, log, given.horizon)
         predictions = forecasts(table, as_of, given.horizon)
         seen = truth.oracle(pl.read_parquet(known), given.day, given.horizon)
-    show(with_oracle(predictions, seen), CEILINGS.get((given.day, given.horizon), {}))
+        user_days = lake.read_polars(DATASET, USER_DAYS)
+        read = seen.with_columns(
+            probability=pl.Series(reader(user_days, seen, given.day, given.horizon))
+        )
+    both = with_known(with_known(predictions, ORACLE, seen), READER, read)
+    show(both, CEILINGS.get((given.day, given.horizon), {}))
 
 
 def feature_table(lake: Lake, log: Path, horizon_days: int) -> pl.DataFrame:
@@ -140,6 +149,7 @@ def forecasts(table: pl.DataFrame, as_of: date, horizon_days: int) -> pd.DataFra
         cutoffs.FORECAST,
         horizon_days=horizon_days,
         repeats=0,  # no estimate by user
+        how=evaluation.How(budget=Budget()),
         baselines={**SINGLE_FEATURES, **single},
     ).predictions
 
@@ -154,8 +164,8 @@ def best_feature(learned: pd.DataFrame, names: Sequence[str]) -> tuple[str, floa
     return names[int(worth.argmax())], float(worth.max())
 
 
-def with_oracle(predictions: pd.DataFrame, seen: pl.DataFrame) -> pd.DataFrame:
-    """Predictions with the oracle's for the same users; its thresholds are the best ones of all.
+def with_known(predictions: pd.DataFrame, name: str, seen: pl.DataFrame) -> pd.DataFrame:
+    """Predictions with the oracle's (or reader's) for the same users, at the best thresholds.
 
     Users who were only logged out before the cutoff are known to the oracle alone: left out.
     """
@@ -168,8 +178,8 @@ def with_oracle(predictions: pd.DataFrame, seen: pl.DataFrame) -> pd.DataFrame:
         column: metrics.best_threshold(label, probability, aim)
         for aim, column in metrics.THRESHOLDS.items()
     }
-    oracle = both.assign(model=ORACLE, candidate=ORACLE, **thresholds)
-    return pd.concat([predictions, oracle[predictions.columns]], ignore_index=True)
+    known = both.assign(model=name, candidate=name, **thresholds)
+    return pd.concat([predictions, known[predictions.columns]], ignore_index=True)
 
 
 def expected(score: np.ndarray, truly: np.ndarray) -> dict[str, float]:
@@ -196,9 +206,10 @@ def show(predictions: pd.DataFrame, ceiling: Mapping[str, float]) -> None:
     by_model = {str(name): rows for name, rows in predictions.groupby("model", sort=False)}
     oracle = by_model[ORACLE].sort_values("user_id")
     truly, cancel = oracle["probability"].to_numpy(), oracle["label"].to_numpy(float)
-    shown = [evaluation.CHOSEN, *(name for name in by_model if name not in NOT_SINGLE)]
+    shown = [READER, evaluation.CHOSEN, *(name for name in by_model if name not in NOT_SINGLE)]
     drawn = metrics.Resamples.draw(oracle["user_id"], RESAMPLES, seed=0)
     scores, in_mean = {}, {}
+    shown = [name for name in shown if name in by_model]
     for name in (ORACLE, *shown):
         scores[name] = metrics.bootstrap(by_model[name], drawn)
         probability = by_model[name].sort_values("user_id")["probability"].to_numpy()
@@ -222,7 +233,7 @@ def show(predictions: pd.DataFrame, ceiling: Mapping[str, float]) -> None:
     for name, found in scores.items():
         who = _words(name, by_model[name])
         for metric, words in WORDS.items():
-            how = _THRESHOLD[name == ORACLE] if metric == "balanced_accuracy" else "seen"
+            how = _THRESHOLD[name in (ORACLE, READER)] if metric == "balanced_accuracy" else "seen"
             _row(f"{who} {words}, {how}", *_with_interval(found[metric]))
             if metric in in_mean[name]:
                 _row(f"{who} {words}, expected", in_mean[name][metric])

@@ -14,6 +14,7 @@ import dagster as dg
 from pydantic import Field
 
 from sparkify_assets.churn.boosting import ROWS_FOR_WORKERS
+from sparkify_assets.churn.search import Budget
 from sparkify_assets.errors import SettingError
 from sparkify_assets.simulation import MINI_SEED
 
@@ -51,7 +52,7 @@ DATASETS = {
             # A draw with about as many events and churned users as the real file has.
             seed=MINI_SEED,
             folds=5,
-            repeats=1,
+            repeats=5,
             resamples=1000,
         ),
         Dataset(
@@ -105,6 +106,25 @@ class ForecastConfig(dg.Config):
     )
 
 
+_TRIALS = Field(
+    default=Budget.trials, ge=0, le=200, description="Settings tried; 0 takes the defaults."
+)
+_SECONDS = Field(
+    default=Budget.seconds,
+    gt=0,
+    le=86_400,
+    description="No further trial of a search begins after this many seconds.",
+)
+
+
+class SearchConfig(dg.Config):
+    """How hyper-parameters are searched."""
+
+    seed: int = Field(default=1, ge=0, description="Seed of the search.")
+    search_trials: int = _TRIALS
+    search_seconds: float = _SECONDS
+
+
 class TrainingConfig(dg.Config):
     """How models are fitted and chosen."""
 
@@ -121,6 +141,8 @@ class EvaluationConfig(TrainingConfig):
     """How models are tested."""
 
     repeats: int = Field(default=1, ge=1, le=20, description="Times that the folds are redrawn.")
+    search_trials: int = _TRIALS
+    search_seconds: float = _SECONDS
 
 
 class MetricsConfig(dg.Config):
@@ -139,6 +161,7 @@ def dataset_config(partition_key: str) -> dict[str, Any]:
     configs: dict[str, dg.Config] = {
         "ingest": SourceConfig(source=chosen.source),
         "feature_table": ForecastConfig(),
+        "model_trials": SearchConfig(),
         "trained_model": TrainingConfig(**folds),
         "evaluation_predictions": EvaluationConfig(**folds, repeats=chosen.repeats),
         "evaluation_metrics": MetricsConfig(resamples=chosen.resamples),

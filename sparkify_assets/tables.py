@@ -370,6 +370,22 @@ _FITTED = _columns(
     Column("libraries", STRING, "Versions of the libraries that fitted it, as JSON"),
 )
 
+MODEL_TRIALS = Table(
+    "model_trials",
+    "A row a trial of the search for hyper-parameters on the training rows. One row where churned "
+    "rows are too few to tell settings apart: the defaults, with the best number of rounds.",
+    _columns(
+        Column("trial", INTEGER, "Its number; 0 are the defaults", nullable=False, minimum=0),
+        Column("settings", STRING, "The hyper-parameters, as JSON", nullable=False),
+        Column("log_loss", NUMBER, "Log loss on users held out of the training rows", "nats"),
+        Column("better_by", NUMBER, "How much less that is than the defaults'", "nats a row"),
+        Column("error", NUMBER, "Standard error of that, over users", "nats a row", minimum=0),
+        Column("seconds", NUMBER, "How long the trial took", "seconds", minimum=0),
+        Column("taken", BOOLEAN, "Whether the model is trained with them", nullable=False),
+    ),
+    key=("trial",),
+)
+
 TRAINED_MODEL = Table(
     "trained_model",
     "A row a candidate, fitted on every labelled row of the forecast protocol; one is chosen and "
@@ -528,6 +544,7 @@ TABLES = {
         USER_LABELS,
         USER_DAYS,
         FEATURE_TABLE,
+        MODEL_TRIALS,
         TRAINED_MODEL,
         EVALUATION_PREDICTIONS,
         EVALUATION_METRICS,

@@ -181,6 +181,7 @@ def without_times(table: pl.DataFrame) -> pl.DataFrame:
         "went_live_at",
         "feature_table_version",
         "trained_model_version",
+        "seconds",  # of a trial
         strict=False,
     )
 

@@ -260,13 +260,13 @@ def spoilt(name: str, value: float | None, *, learned: bool) -> Callable[..., pl
         ("trained_model", cancelling(*range(100)), "0 users stayed; at least 10 are needed"),
         (
             "trained_model",
-            spoilt("sessions_per_day", float("inf"), learned=True),
-            "rows hold infinite values, in sessions_per_day.",
+            spoilt("session_rate_ratio", float("inf"), learned=True),
+            "rows hold infinite values, in session_rate_ratio.",
         ),
         (
             "churn_scores",
-            spoilt("sessions_per_day", float("inf"), learned=False),
-            "rows hold infinite values, in sessions_per_day.",
+            spoilt("session_rate_ratio", float("inf"), learned=False),
+            "rows hold infinite values, in session_rate_ratio.",
         ),
     ],
 )
@@ -285,7 +285,7 @@ def test_a_bad_feature_table_leaves_model_and_scores_as_they_were(
 def test_unknown_and_constant_features_are_learned_from_and_scored(own: Lake) -> None:
     said = own.version("mini", "feature_table").metadata
     table = own.read_polars("mini", FEATURE_TABLE).with_columns(
-        many_adverts=pl.lit(None, pl.Float64), is_paid=pl.lit(1.0)
+        session_rate_ratio=pl.lit(None, pl.Float64), is_paid=pl.lit(1.0)
     )
     own.write_polars("mini", FEATURE_TABLE, table, said)
     found = run(own, None, "trained_model", "churn_scores")

@@ -19,6 +19,7 @@ GROUPS = {
     "user_labels": "users",
     "user_days": "users",
     "feature_table": "users",
+    "model_trials": "churn",
     "trained_model": "churn",
     "evaluation_predictions": "churn",
     "evaluation_metrics": "churn",
@@ -34,7 +35,8 @@ UPSTREAM = {
     "user_labels": {"cleaned_events"},
     "user_days": {"cleaned_events"},
     "feature_table": {"user_labels", "user_days"},
-    "trained_model": {"feature_table"},
+    "model_trials": {"feature_table"},
+    "trained_model": {"feature_table", "model_trials"},
     "evaluation_predictions": {"feature_table", "trained_model"},
     "evaluation_metrics": {"evaluation_predictions"},
     "model_registry": {"feature_table", "trained_model", "evaluation_predictions"},
@@ -137,7 +139,7 @@ def test_a_wrong_setting_is_refused(op: str, setting: str, value: float) -> None
 def test_definitions_load_without_the_heavy_libraries() -> None:
     code = (
         "import sys, sparkify_assets.definitions;"
-        "print([m for m in ('sklearn', 'xgboost', 'shap', 'skops', 'matplotlib', 'ftfy')"
+        "print([m for m in ('sklearn', 'xgboost', 'optuna', 'matplotlib', 'ftfy')"
         " if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

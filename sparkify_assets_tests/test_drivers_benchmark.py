@@ -42,7 +42,8 @@ def test_every_driver_has_features_and_none_is_noise() -> None:
     assert set(by_driver) == set(DRIVERS)
     for name, rows in by_driver.items():
         assert not set(rows["theme"]) & set(NOISE_THEMES), name
-    assert set(DIRECTIONS) <= set(CORE)
+    assert set(DIRECTIONS) <= set(FEATURE_NAMES)
+    assert set(DIRECTIONS) & set(CORE)
 
 
 def test_a_driver_below_a_feature_of_noise_misses_its_goal(
@@ -63,11 +64,15 @@ def test_a_driver_below_a_feature_of_noise_misses_its_goal(
 
 
 def test_directions_are_compared_with_the_generators(capsys: pytest.CaptureFixture[str]) -> None:
-    factors = found(list(CORE))
-    show_chosen("xgboost", factors)
+    factors = found(FEATURE_NAMES)
+    for show in (lambda: show_chosen("boosted_regression", factors), lambda: show_all(factors)):
+        show()
+        right = printed(capsys)["directions as in the generator"]
+        assert (right["value"], right["met"]) == (len(DIRECTIONS), True)
+    show_chosen("boosted_regression", found(list(CORE)))
     right = printed(capsys)["directions as in the generator"]
-    assert (right["value"], right["met"]) == (len(DIRECTIONS), True)
+    assert right["value"] == len(set(DIRECTIONS) & set(CORE))
     factors.table.loc[factors.table["feature"] == "many_thumbs_up", "direction"] = 1
-    show_chosen("xgboost", factors)
+    show_chosen("boosted_regression", factors)
     right = printed(capsys)["directions as in the generator"]
     assert (right["value"], right["met"]) == (len(DIRECTIONS) - 1, False)

@@ -5,28 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 
-from sparkify_assets.churn import evaluation, splits
+from sparkify_assets.churn import calibration, evaluation, models, splits
+from sparkify_assets.churn.boosting import Settings
 from sparkify_assets.churn.drift import PROBABILITY
 from sparkify_assets.churn.evaluation import (
     CHOSEN,
     PREDICTION_COLUMNS,
     TRAINED_COLUMNS,
+    How,
     evaluate,
+    searched,
     train,
 )
 from sparkify_assets.churn.metrics import best_threshold, evaluation_metrics, pr_auc
-from sparkify_assets.churn.models import BASELINES, CANDIDATES, fit
+from sparkify_assets.churn.models import (
+    BASELINES,
+    BOOSTED,
+    CANDIDATES,
+    REGRESSION,
+    Boosted,
+    Calibrated,
+    fit,
+)
 from sparkify_assets.churn.registry import open_model
+from sparkify_assets.churn.search import Budget, Found
 from sparkify_assets.errors import NotEnoughDataError, SparkifyError
 
 FEATURES = ["is_paid", "sessions_per_day_lifetime", "noise_1", "noise_2"]
-QUICK = ("logistic_regression", "xgboost")
 HORIZON = 10
 
 
@@ -54,8 +66,15 @@ def rows(users: int = 150, cutoffs: int = 5, base: float = -2.0, seed: int = 0) 
     return pd.concat(parts, ignore_index=True)
 
 
-def quick(frame: pd.DataFrame, features: Sequence[str] = FEATURES, **more: int) -> pd.DataFrame:
-    return evaluate(frame, features, "forecast", candidates=QUICK, **more).predictions
+def predictions_of(
+    frame: pd.DataFrame,
+    features: Sequence[str] = FEATURES,
+    horizon_days: int | None = None,
+    **how: Any,
+) -> pd.DataFrame:
+    return evaluate(
+        frame, features, "forecast", horizon_days=horizon_days, how=How(**how)
+    ).predictions
 
 
 def with_fixed_folds(monkeypatch: pytest.MonkeyPatch, frame: pd.DataFrame) -> pd.Series:
@@ -70,7 +89,7 @@ def with_fixed_folds(monkeypatch: pytest.MonkeyPatch, frame: pd.DataFrame) -> pd
 
 def test_every_labelled_row_is_predicted_once_a_model_and_repeat() -> None:
     frame = rows()
-    found = evaluate(frame, FEATURES, "forecast", horizon_days=HORIZON, repeats=2, folds=3)
+    found = evaluate(frame, FEATURES, "forecast", horizon_days=HORIZON, repeats=2, how=How(folds=3))
     predictions = found.predictions
     assert list(predictions.columns) == PREDICTION_COLUMNS
     assert found.left_out == {}
@@ -94,8 +113,8 @@ def test_no_user_is_tested_by_a_model_that_learned_from_them(
     predict_rows = evaluation._Rows.predict
     users_of: dict[int, set[str]] = {}
 
-    def spy_fit(self: evaluation._Rows, seed: int) -> dict:
-        fitted = fit_rows(self, seed)
+    def spy_fit(self: evaluation._Rows, settings: Settings) -> dict:
+        fitted = fit_rows(self, settings)
         users_of[id(fitted)] = set(self.frame["user_id"])
         kept.append(fitted)
         return fitted
@@ -107,8 +126,9 @@ def test_no_user_is_tested_by_a_model_that_learned_from_them(
     kept: list[dict] = []  # so that ids stay unique
     monkeypatch.setattr(evaluation._Rows, "fit", spy_fit)
     monkeypatch.setattr(evaluation._Rows, "predict", spy_predict)
-    quick(frame)
-    assert len(learned) == 15
+    predictions_of(frame)
+    # Of each outer fold: the four inner ones (and the rows that are tested by none), then itself.
+    assert len(learned) == 5 * (1 + 4 + 1)
     assert all(not learned_from & tested for learned_from, tested in learned)
 
 
@@ -118,9 +138,9 @@ def test_flipping_the_labels_of_a_fold_changes_nothing_in_it(
     """A choice, a threshold or a fit that saw the tested labels would change."""
     frame = rows()
     fold = with_fixed_folds(monkeypatch, frame)
-    before = quick(frame)
+    before = predictions_of(frame)
     flipped = frame.assign(label=frame["label"].where(fold != 0, ~frame["label"]))
-    after = quick(flipped)
+    after = predictions_of(flipped)
     columns = [c for c in PREDICTION_COLUMNS if c != "label"]
     pd.testing.assert_frame_equal(
         before.loc[before["fold"] == 0, columns], after.loc[after["fold"] == 0, columns]
@@ -133,8 +153,8 @@ def test_a_leaking_feature_is_seen_in_the_figures() -> None:
     """The label itself as a feature: what a leak buys is visible, so it can be caught."""
     frame = rows()
     leaking = frame.assign(leak=frame["label"].astype(float))
-    honest = quick(frame).query("model == 'chosen'")
-    leaked = quick(leaking, [*FEATURES, "leak"]).query("model == 'chosen'")
+    honest = predictions_of(frame).query("model == 'chosen'")
+    leaked = predictions_of(leaking, [*FEATURES, "leak"]).query("model == 'chosen'")
     assert pr_auc(leaked["label"].to_numpy(), leaked["probability"].to_numpy()) > 0.99
     assert pr_auc(honest["label"].to_numpy(), honest["probability"].to_numpy()) < 0.6
 
@@ -143,45 +163,46 @@ def test_labels_that_are_pure_chance_cannot_be_predicted() -> None:
     frame = rows(users=300, base=-1.5)
     draw = np.random.default_rng(0)
     frame["label"] = draw.permutation(frame["label"].to_numpy(dtype=bool))
-    table = evaluation_metrics(quick(frame), 50).query("metric == 'roc_auc'")
+    table = evaluation_metrics(predictions_of(frame), 50).query("metric == 'roc_auc'")
     assert table["value"].between(0.4, 0.6).all()
 
 
 def test_order_of_rows_changes_nothing() -> None:
     frame = rows()
     shuffled = frame.sample(frac=1, random_state=0)
-    pd.testing.assert_frame_equal(quick(frame), quick(shuffled))
-    assert (
-        train(frame, FEATURES, candidates=QUICK).choice
-        == train(shuffled, FEATURES, candidates=QUICK).choice
-    )
+    pd.testing.assert_frame_equal(predictions_of(frame), predictions_of(shuffled))
+    assert train(frame, FEATURES).choice == train(shuffled, FEATURES).choice
 
 
 def test_the_number_of_jobs_changes_nothing() -> None:
     frame = rows()
-    pd.testing.assert_frame_equal(quick(frame, jobs=1), quick(frame, jobs=2))
+    pd.testing.assert_frame_equal(predictions_of(frame, jobs=1), predictions_of(frame, jobs=2))
 
 
 def test_nested_folds_by_hand() -> None:
-    """Outer fold 0: its rows by a model without fold 0; its threshold from models without two."""
+    """Outer fold 0: its rows by a model without fold 0; all else from models without two folds."""
     frame = rows().sort_values(["user_id", "as_of"], ignore_index=True)
     fold = splits.user_folds(frame)
-    label = frame["label"].astype(bool)
-    found = quick(frame).query("model == 'logistic_regression' and fold == 0")
+    label = frame["label"].astype(bool).to_numpy()
+    found = predictions_of(frame).query("model == 'logistic_regression' and fold == 0")
 
-    def predicted(without: list[int], on: int) -> np.ndarray:
+    def log_odds(without: list[int], on: int) -> np.ndarray:
         learn = ~np.isin(fold, without)
-        model = fit("logistic_regression", frame[learn], label[learn], FEATURES)
-        return model.predict(frame[fold == on])
+        model = fit(REGRESSION, frame[learn], label[learn], FEATURES)
+        return models.log_odds(model.predict(frame[fold == on]))
 
-    assert found["probability"].to_numpy() == pytest.approx(predicted([0], 0))
-    inner = np.concatenate([predicted([0, other], other) for other in range(1, 5)])
+    inner = np.concatenate([log_odds([0, other], other) for other in range(1, 5)])
     truth = np.concatenate([label[fold == other] for other in range(1, 5)])
-    assert found["threshold"].unique() == pytest.approx([best_threshold(truth, inner)])
+    line = calibration.fitted(truth, inner)
+    assert line != calibration.Line()
+    expected = models.probability(line(log_odds([0], 0)))
+    assert found["probability"].to_numpy() == pytest.approx(expected)
+    threshold = best_threshold(truth, models.probability(line(inner)))
+    assert found["threshold"].unique() == pytest.approx([threshold])
 
 
 def test_the_chosen_rows_are_those_of_the_candidate_that_was_chosen() -> None:
-    predictions = quick(rows()).set_index(["model", "user_id", "as_of"])
+    predictions = predictions_of(rows()).set_index(["model", "user_id", "as_of"])
     chosen = predictions.loc[CHOSEN]
     for candidate, found in chosen.groupby("candidate"):
         same = predictions.loc[str(candidate)].loc[found.index]
@@ -196,7 +217,8 @@ def test_the_temporal_estimate_learns_from_closed_windows_only() -> None:
     changed = frame.copy()
     changed.loc[changed["as_of"] == open_cutoff, "sessions_per_day_lifetime"] = -5.0
     before, after = (
-        quick(f, horizon_days=HORIZON).query("estimate == 'temporal'") for f in (frame, changed)
+        predictions_of(f, horizon_days=HORIZON).query("estimate == 'temporal'")
+        for f in (frame, changed)
     )
     pd.testing.assert_frame_equal(before, after)
 
@@ -208,20 +230,20 @@ def test_rows_without_an_outcome_are_left_aside() -> None:
     )
     both = pd.concat([frame, to_score.astype({"label": "boolean"})])
     pd.testing.assert_frame_equal(
-        quick(frame, horizon_days=HORIZON), quick(both, horizon_days=HORIZON)
+        predictions_of(frame, horizon_days=HORIZON), predictions_of(both, horizon_days=HORIZON)
     )
 
 
 def test_polars_gives_the_same() -> None:
     frame = rows()
-    found = quick(pl.from_pandas(frame), horizon_days=HORIZON)  # type: ignore[arg-type]
-    expected = quick(frame, horizon_days=HORIZON)
+    found = predictions_of(pl.from_pandas(frame), horizon_days=HORIZON)  # type: ignore[arg-type]
+    expected = predictions_of(frame, horizon_days=HORIZON)
     columns = ["model", "user_id", "probability", "threshold"]
     pd.testing.assert_frame_equal(found[columns], expected[columns])
 
 
 def test_no_temporal_estimate_says_why() -> None:
-    found = evaluate(rows(), FEATURES, "forecast", horizon_days=60, candidates=QUICK)
+    found = evaluate(rows(), FEATURES, "forecast", horizon_days=60)
     assert set(found.predictions["estimate"]) == {"grouped"}
     assert "at least 60 days before the last one" in found.left_out["temporal"]
 
@@ -229,7 +251,7 @@ def test_no_temporal_estimate_says_why() -> None:
 def test_no_churn_at_the_last_cutoff_says_why() -> None:
     frame = rows()
     frame.loc[frame["as_of"] == frame["as_of"].max(), "label"] = False
-    found = evaluate(frame, FEATURES, "forecast", horizon_days=HORIZON, candidates=QUICK)
+    found = evaluate(frame, FEATURES, "forecast", horizon_days=HORIZON)
     assert "same outcome" in found.left_out["temporal"]
 
 
@@ -269,18 +291,86 @@ def test_infinite_values_are_named() -> None:
 
 def test_a_baseline_whose_feature_is_missing_is_an_error_not_a_gap() -> None:
     with pytest.raises(SparkifyError, match="sessions_per_day_lifetime"):
-        evaluate(rows(), ["is_paid", "noise_1"], "forecast", candidates=QUICK)
+        evaluate(rows(), ["is_paid", "noise_1"], "forecast")
 
 
-def test_training_fits_every_candidate_and_takes_the_best() -> None:
+def test_training_fits_every_candidate_on_all_rows() -> None:
     frame = rows()
     trained = train(frame, FEATURES)
-    assert set(trained.models) == set(CANDIDATES)
-    assert trained.choice.chosen == max(CANDIDATES, key=lambda name: trained.choice.pr_auc[name])
+    assert set(trained.models) == set(trained.choice.lines) == set(CANDIDATES)
     assert trained.model is trained.models[trained.choice.chosen]
     assert 0 < trained.threshold < 1
     assert trained.rows == len(frame)
     assert trained.positives == trained.churned_users == int(frame["label"].sum())
+    model = trained.models[REGRESSION]
+    assert isinstance(model, Calibrated)
+    assert model.line == trained.choice.lines[REGRESSION]
+    ordered = frame.sort_values(["user_id", "as_of"], ignore_index=True)
+    assert model.model.save() == fit(REGRESSION, ordered, ordered["label"], FEATURES).save()
+
+
+def test_the_settings_are_those_of_the_trees() -> None:
+    model = train(rows(), FEATURES, settings=Settings(rounds=7)).models[BOOSTED]
+    assert isinstance(model, Calibrated)
+    assert isinstance(model.model, Boosted)
+    assert model.model.booster.num_boosted_rounds() == 7
+
+
+@pytest.mark.parametrize(
+    ("better", "chosen"), [([0.3, 0.3, 0.3, 0.3, -1.0], REGRESSION), ([0.3] * 5, BOOSTED)]
+)
+def test_the_simplest_stays_unless_another_is_clearly_better(
+    better: list[float], chosen: str
+) -> None:
+    """One is better in four folds of five, the other in all."""
+    frame = rows().sort_values(["user_id", "as_of"], ignore_index=True)
+    all_rows = evaluation._labelled(frame, FEATURES, CANDIDATES, {}, "forecast", How())
+    fold = splits.user_folds(frame)
+    sign = np.where(all_rows.label, 1, -1)
+    odds = np.array([np.zeros(len(frame)), sign * np.array(better)[fold]])
+    assert evaluation._simplest_of_the_best(all_rows, models.probability(odds), fold) == chosen
+
+
+def test_the_search_sees_training_rows_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is run for each outer fold on the others, and what it finds is what they are fitted by."""
+    frame, found = rows(), Settings(rounds=3, max_depth=2)
+    frame["noise_1"] = frame["user_id"].str[1:].astype(float)  # tells who is searched on
+    searched_on: list[set[str]] = []
+    fitted_by: set[Settings] = set()
+
+    def spy(x: np.ndarray, label: np.ndarray, users: np.ndarray, *_: Any) -> Found:
+        assert set(x[:, FEATURES.index("noise_1")]) == {float(user[1:]) for user in users}
+        searched_on.append(set(users))
+        return Found(found)
+
+    fit_rows = evaluation._Rows.fit
+
+    def spy_fit(self: evaluation._Rows, settings: Settings) -> dict:
+        fitted_by.add(settings)
+        return fit_rows(self, settings)
+
+    monkeypatch.setattr(evaluation, "search", spy)
+    monkeypatch.setattr(evaluation._Rows, "fit", spy_fit)
+    predictions = predictions_of(frame, budget=Budget())
+    assert fitted_by == {found}
+    everybody = set(frame["user_id"])
+    of_folds = [set(of_fold["user_id"]) for _, of_fold in predictions.groupby("fold")]
+    assert searched_on == [everybody - of_fold for of_fold in of_folds]
+
+
+def test_what_is_searched_for_training_is_searched_on_all_rows() -> None:
+    assert searched(rows(), FEATURES, How()) == Found()
+    frame = rows(users=2000)
+    found = searched(frame, FEATURES, How(budget=Budget(trials=2)))
+    assert len(found.trials) == 2
+    shuffled = searched(frame.sample(frac=1), FEATURES, How(budget=Budget(trials=2)))
+    assert [t.log_loss for t in shuffled.trials] == [t.log_loss for t in found.trials]
+
+
+def test_the_user_is_no_feature() -> None:
+    for procedure in (train, lambda *given: evaluate(*given, "forecast")):
+        with pytest.raises(SparkifyError, match="user_id is no feature"):
+            procedure(rows(), [*FEATURES, "user_id"])
 
 
 def test_the_stored_rows_give_the_chosen_model_back() -> None:
@@ -289,7 +379,7 @@ def test_the_stored_rows_give_the_chosen_model_back() -> None:
     stored = trained.to_rows()
     assert list(stored.columns) == TRAINED_COLUMNS
     assert len(stored) == len(CANDIDATES)
-    assert stored["chosen"].tolist() == [True, False, False, False]
+    assert stored["chosen"].tolist() == [True, False]
     assert stored["model"].iloc[0] == trained.choice.chosen
     assert stored["threshold"].iloc[0] == trained.threshold
     assert trained.twin is not None
@@ -301,7 +391,7 @@ def test_the_stored_rows_give_the_chosen_model_back() -> None:
 
 @pytest.mark.parametrize("part", ["artifact", "twin"])
 def test_an_altered_model_is_refused(part: str) -> None:
-    stored = train(rows(), FEATURES, candidates=QUICK).to_rows().iloc[0].to_dict()
+    stored = train(rows(), FEATURES).to_rows().iloc[0].to_dict()
     stored[part] = stored[part][:-1] + b"!"
     with pytest.raises(SparkifyError, match="was altered: its checksum"):
         open_model(stored, part)
@@ -312,7 +402,7 @@ def test_nothing_of_the_jury_reaches_the_twin() -> None:
     jury = splits.jury(frame["user_id"])
     other = frame.copy()
     other.loc[jury, "sessions_per_day_lifetime"] *= 3
-    before, after = (train(f, FEATURES, candidates=QUICK[:1]) for f in (frame, other))
+    before, after = (train(f, FEATURES, candidates=CANDIDATES[:1]) for f in (frame, other))
     assert before.twin is not None
     assert after.twin is not None
     assert before.twin.save() == after.twin.save()
@@ -322,12 +412,12 @@ def test_nothing_of_the_jury_reaches_the_twin() -> None:
 def test_no_twin_where_all_who_churned_are_of_the_jury() -> None:
     frame = rows()
     frame["label"] = splits.jury(frame["user_id"])
-    assert train(frame, FEATURES, candidates=QUICK[:1]).twin is None
+    assert train(frame, FEATURES, candidates=CANDIDATES[:1]).twin is None
 
 
 def test_the_profile_is_of_the_latest_cutoff() -> None:
     frame = rows()
-    trained = train(frame, FEATURES, candidates=QUICK[:1])
+    trained = train(frame, FEATURES, candidates=CANDIDATES[:1])
     last = frame[frame["as_of"] == frame["as_of"].max()]
     assert set(trained.profile.counts) == {*trained.model.features, PROBABILITY}
     assert {count.sum() for count in trained.profile.counts.values()} == {len(last)}
@@ -346,7 +436,7 @@ def test_real_mini_users_reach_what_is_known_to_be_in_them(real_rows: Path) -> N
     task = next(task for task in TASKS if task.table == "mini_users")
     frame, features = prepared(pd.read_parquet(real_rows / "mini_users.parquet"), task)
     assert not {"userId", "user_id", "churn"} & set(features)
-    found = evaluate(frame, features, "whole_log", candidates=QUICK, baselines={"prevalence": ()})
+    found = evaluate(frame, features, "whole_log", baselines={"prevalence": ()})
     table = evaluation_metrics(found.predictions, 20).set_index(["model", "metric"])["value"]
     assert table[CHOSEN, "roc_auc"] > 0.78
     assert table[CHOSEN, "weighted_f1"] > 0.76

@@ -30,7 +30,9 @@ def features_at(rows_of_events: pl.DataFrame, *cutoffs: date) -> pl.DataFrame:
     )
     rows = rows.with_columns(protocol=pl.lit("forecast"), label=pl.lit(False))
     usual = features.population_rates([features.population_totals(table)], list(cutoffs), LOG_START)
-    known_kinds = kinds.learn(kinds.steps(table, sorted(cutoffs)), sorted(cutoffs))
+    first = table.group_by("user_id").agg(pl.col("first_event_at").min())["first_event_at"]
+    lessons = kinds.lessons(first, LOG_START, day(28))
+    known_kinds = kinds.learn(kinds.steps(table, lessons), lessons)
     return features.features(table, rows, usual, known_kinds, LOG_START).sort("user_id", "as_of")
 
 

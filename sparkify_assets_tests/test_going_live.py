@@ -14,7 +14,7 @@ import pytest
 
 from sparkify_assets import registry as command
 from sparkify_assets.churn import registry
-from sparkify_assets.churn.models import Linear
+from sparkify_assets.churn.models import Calibrated
 from sparkify_assets.resources.lake import Lake
 from sparkify_assets.summary import summary
 from sparkify_assets.tables import (
@@ -45,8 +45,9 @@ def trained_anew(lake: Lake) -> str:
     """Another model in `trained_model`, a little more pessimistic; its version."""
     known = lake.read_polars("mini", TRAINED_MODEL)
     model = registry.open_model(known.row(by_predicate=pl.col("chosen"), named=True))
-    assert isinstance(model, Linear)
-    saved = replace(model, intercept=model.intercept + 0.1).save()
+    assert isinstance(model, Calibrated)
+    line = replace(model.line, intercept=model.line.intercept + 0.1)
+    saved = replace(model, line=line).save()
     sha256 = hashlib.sha256(saved).hexdigest()
     rewritten(
         lake,
@@ -103,9 +104,8 @@ def test_scores_name_the_live_version(finished: Run) -> None:
     for asset in ("churn_scores", "churn_report"):
         assert finished.materialized[asset]["model_version"] == version
     assert finished.materialized["model_registry"]["live_version"] == version
-    assert f"scored by       logistic_regression {version}, trained 20" in summary(
-        finished.lake, "mini"
-    )
+    (model,) = finished.lake.read_polars("mini", MODEL_REGISTRY)["model"]
+    assert f"scored by       {model} {version}, trained 20" in summary(finished.lake, "mini")
     page = Path(finished.lake.root, "mini", "churn_report", "churn_report.html").read_text()
     assert f"<code>{version}</code>, trained " in page
 
@@ -192,17 +192,17 @@ def test_predictions_on_another_table_than_the_models_decide_nothing(lake: Lake)
 
 
 def test_users_that_changed_are_a_warning(lake: Lake) -> None:
-    more = pl.col("sessions_so_far", "days_since_last_event") * 3
-    rewritten(lake, FEATURE_TABLE, lambda table: table.with_columns(more))
+    more = ["session_rate_ratio", "sessions_so_far"]
+    rewritten(lake, FEATURE_TABLE, lambda table: table.with_columns(pl.col(more) * 3))
     found = run(lake, None, "churn_scores")
     assert found.success
     assert [name for name, passed in found.checks.items() if not passed] == [
         "churn_scores:users_are_as_at_training"
     ]
     warning = next(line for line in found.said.splitlines() if "WARNING" in line)
-    assert all(name in warning for name in adverts)
+    assert all(name in warning for name in more)
     said = lake.version("mini", "churn_scores").metadata["drift"]
-    assert set(adverts) <= {drift["name"] for drift in said if drift["level"] == "large"}
+    assert set(more) <= {drift["name"] for drift in said if drift["level"] == "large"}
 
 
 # The command

@@ -12,6 +12,7 @@ from sparkify_assets.churn import days, kinds, moves
 from sparkify_assets_tests.frames import START, at, event, events
 
 CUTOFFS = [START.date() + timedelta(days=n) for n in (14, 28)]
+LESSONS = pl.DataFrame({"as_of": CUTOFFS, "share": [1.0, 1.0]})
 
 
 def named(taken: list[dict]) -> dict[tuple[str, str, str], int]:
@@ -70,7 +71,7 @@ def chances(table: pl.DataFrame, known: list[kinds.Kinds], *cutoffs: date) -> pl
 
 def test_two_kinds_are_told_apart_and_keep_their_number() -> None:
     table, often = crowd(60)
-    known = kinds.learn(kinds.steps(table, CUTOFFS), CUTOFFS)
+    known = kinds.learn(kinds.steps(table, LESSONS), LESSONS)
     result = chances(table, known, *CUTOFFS)
     assert result.select(pl.sum_horizontal(kinds.NAMES)).to_series().to_list() == pytest.approx(
         [1.0] * 120
@@ -95,7 +96,7 @@ def test_what_comes_at_or_after_a_cutoff_changes_nothing_before_it() -> None:
     )
     early = table.filter(pl.col("day") < CUTOFFS[0])
     found = [
-        chances(t, kinds.learn(kinds.steps(t, CUTOFFS), CUTOFFS), CUTOFFS[0])
+        chances(t, kinds.learn(kinds.steps(t, LESSONS), LESSONS), CUTOFFS[0])
         for t in (early, pl.concat([early, later.filter(pl.col("day") >= CUTOFFS[0])]))
     ]
     assert found[0].equals(found[1])
@@ -103,9 +104,9 @@ def test_what_comes_at_or_after_a_cutoff_changes_nothing_before_it() -> None:
 
 def test_any_split_of_the_users_gives_the_same_to_the_last_digit() -> None:
     table, _ = crowd(30)
-    together = kinds.learn(kinds.steps(table, CUTOFFS), CUTOFFS)
+    together = kinds.learn(kinds.steps(table, LESSONS), LESSONS)
     parts = [part for _, part in table.group_by("user_id")]
-    apart = kinds.learn(pl.concat([kinds.steps(part, CUTOFFS) for part in parts]), CUTOFFS)
+    apart = kinds.learn(pl.concat([kinds.steps(part, LESSONS) for part in parts]), LESSONS)
     one = chances(table, together, *CUTOFFS).sort("user_id", "as_of")
     other = pl.concat([chances(part, apart, *CUTOFFS) for part in parts]).sort("user_id", "as_of")
     assert one.equals(other)
@@ -114,10 +115,22 @@ def test_any_split_of_the_users_gives_the_same_to_the_last_digit() -> None:
 def test_nothing_learned_is_unknown_and_few_users_are_all_taken() -> None:
     table, _ = crowd(4)
     assert chances(table, [], CUTOFFS[0])[kinds.NAMES[0]].null_count() == 4
-    assert kinds.learn(kinds.steps(table.clear(), CUTOFFS), CUTOFFS) == []
-    assert kinds.sampled(table, users=4).equals(table)
-    some = kinds.sampled(table, users=4 * kinds.MOST_USERS)
-    assert some.height < table.height
-    words = kinds.in_words(kinds.learn(kinds.steps(table, CUTOFFS), CUTOFFS)[-1])
+    assert kinds.learn(kinds.steps(table.clear(), LESSONS), LESSONS) == []
+    words = kinds.in_words(kinds.learn(kinds.steps(table, LESSONS), LESSONS)[-1])
     assert set(words) == set(kinds.NAMES)
     assert "Thumbs Up" in words["kind_1"]
+
+
+def test_lessons_are_weekly_and_take_as_many_users_as_teach_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kinds, "MOST_USERS", 10)
+    first = pl.Series([at(0)] * 5 + [at(6.9)] * 5 + [at(7)] * 30)
+    lessons = kinds.lessons(first, START.date(), START.date() + timedelta(days=20))
+    assert lessons.rows() == [(CUTOFFS[0] - timedelta(days=7), 1.0), (CUTOFFS[0], 0.25)]
+    table, _ = crowd(200)
+    taken = kinds.steps(table, lessons)
+    early, late = (taken.filter(period=n)["user_id"].n_unique() for n in (0, 1))
+    assert (early, 30 < late < 70) == (200, True)
+    assert set(taken.filter(period=1)["user_id"]) <= set(taken.filter(period=0)["user_id"])
+    assert len(kinds.learn(taken, lessons)) == 2

@@ -84,8 +84,8 @@ def audited(log: pl.DataFrame, among: int = 10) -> leaks.Audited:
     of_days = days.user_days(ordered)
     totals = [features.population_totals(of_days.filter(where)) for where in (ours, ~ours)]
     usual = features.population_rates(totals, wanted["as_of"].unique().to_list(), LOG_START)
-    times = sorted({*cutoffs.forecast_cutoffs(LOG), LOG.end})
-    known_kinds = kinds.learn(kinds.steps(of_days, times), times)
+    lessons = kinds.lessons(of_users["first_event_at"], LOG.start, LOG.end)
+    known_kinds = kinds.learn(kinds.steps(of_days, lessons), lessons)
     stored = features.features(of_days, wanted, usual, known_kinds, LOG_START).filter(ours)
     return leaks.Audited(stored, log.filter(ours), totals[1], known_kinds, LOG)
 

@@ -11,12 +11,27 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from sparkify_assets.churn import boosting, models
-from sparkify_assets.churn.models import BASELINES, CANDIDATES, Blend, Linear, fit, load
+from sparkify_assets.churn import models
+from sparkify_assets.churn.boosting import DEFAULTS
+from sparkify_assets.churn.calibration import Line
+from sparkify_assets.churn.metrics import log_loss
+from sparkify_assets.churn.models import (
+    BASELINES,
+    BOOSTED,
+    CANDIDATES,
+    REGRESSION,
+    Boosted,
+    Calibrated,
+    Linear,
+    Model,
+    fit,
+    load,
+)
 from sparkify_assets.errors import NotEnoughDataError, SparkifyError
 
 FEATURES = ["is_paid", "sessions_per_day_lifetime", "long_tail", "noise", "constant", "empty"]
 ALL = [*CANDIDATES, *BASELINES]
+CALIBRATED = [f"calibrated {name}" for name in CANDIDATES]
 
 
 def rows(count: int = 400, seed: int = 0) -> pd.DataFrame:
@@ -38,62 +53,62 @@ def rows(count: int = 400, seed: int = 0) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def fitted() -> dict[str, models.Model]:
+def fitted() -> dict[str, Model]:
     frame = rows()
-    return {name: fit(name, frame, frame["label"], FEATURES) for name in ALL}
+    found = {name: fit(name, frame, frame["label"], FEATURES) for name in ALL}
+    line = Line(-0.3, 0.8)
+    calibrated = [Calibrated.of(found[name], line) for name in CANDIDATES]
+    return found | dict(zip(CALIBRATED, calibrated, strict=True))
 
 
 def log_odds(p: np.ndarray) -> np.ndarray:
     return np.log(p / (1 - p))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*ALL, *CALIBRATED])
 def test_base_value_and_contributions_add_up_to_the_prediction(
-    name: str, fitted: dict[str, models.Model]
+    name: str, fitted: dict[str, Model]
 ) -> None:
     model, unseen = fitted[name], rows(100, seed=1)
-    predicted = model.predict(unseen)
-    expected = predicted if model.scale == "probability" else log_odds(predicted)
+    expected = log_odds(model.predict(unseen))
     contributions = model.contributions(unseen)
     assert contributions.shape == (100, len(model.features))
     assert model.base_value + contributions.sum(axis=1) == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_a_stored_model_predicts_the_same(name: str, fitted: dict[str, models.Model]) -> None:
+@pytest.mark.parametrize("name", [*ALL, *CALIBRATED])
+def test_a_stored_model_predicts_the_same(name: str, fitted: dict[str, Model]) -> None:
     model, unseen = fitted[name], rows(100, seed=1)
     stored = load(model.save())
-    assert (stored.name, stored.features, stored.kind) == (name, model.features, model.kind)
+    assert (stored.name, stored.features, stored.kind) == (model.name, model.features, model.kind)
     assert stored.predict(unseen) == pytest.approx(model.predict(unseen), abs=1e-6)
     assert stored.contributions(unseen) == pytest.approx(model.contributions(unseen), abs=1e-6)
     np.testing.assert_array_equal(stored.typical, model.typical)
 
 
-@pytest.mark.parametrize("name", ["logistic_regression", "xgboost", "blend", "prevalence"])
-def test_the_same_model_is_stored_as_the_same_bytes(
-    name: str, fitted: dict[str, models.Model]
-) -> None:
+@pytest.mark.parametrize("name", [*ALL, *CALIBRATED])
+def test_the_same_model_is_stored_as_the_same_bytes(name: str, fitted: dict[str, Model]) -> None:
     assert load(fitted[name].save()).save() == fitted[name].save()
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_nothing_stored_is_a_pickle(name: str, fitted: dict[str, models.Model]) -> None:
+@pytest.mark.parametrize("name", [*ALL, *CALIBRATED])
+def test_nothing_stored_is_a_pickle(name: str, fitted: dict[str, Model]) -> None:
     def names(data: bytes) -> list[str]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             found = []
             for inner in archive.namelist():
                 found.append(inner)
-                if inner.endswith((".zip", ".skops")):
+                if inner.endswith(".zip"):
                     found += names(archive.read(inner))
             return found
 
     endings = {found.rsplit(".", 1)[-1] for found in names(fitted[name].save())}
-    assert endings <= {"json", "ubj", "zip", "skops", "npy"}
+    assert endings <= {"json", "ubj", "zip"}
 
 
 @pytest.mark.parametrize("name", CANDIDATES)
 def test_the_candidates_learn_and_the_same_seed_gives_the_same_model(
-    name: str, fitted: dict[str, models.Model]
+    name: str, fitted: dict[str, Model]
 ) -> None:
     from sklearn.metrics import roc_auc_score
 
@@ -104,7 +119,7 @@ def test_the_candidates_learn_and_the_same_seed_gives_the_same_model(
     np.testing.assert_array_equal(again.predict(unseen), fitted[name].predict(unseen))
 
 
-def test_baselines_see_their_own_features_only(fitted: dict[str, models.Model]) -> None:
+def test_baselines_see_their_own_features_only(fitted: dict[str, Model]) -> None:
     frame = rows()
     assert fitted["prevalence"].predict(frame) == pytest.approx(
         np.full(len(frame), frame["label"].mean())
@@ -116,15 +131,31 @@ def test_baselines_see_their_own_features_only(fitted: dict[str, models.Model]) 
     assert (np.diff(by_rate[order]) >= 0).all()
 
 
-def test_the_blend_is_the_mean_of_the_log_odds(fitted: dict[str, models.Model]) -> None:
-    blend, frame = fitted["blend"], rows()
-    assert isinstance(blend, Blend)
-    mean = np.mean([log_odds(fitted[n].predict(frame)) for n in models.BLENDED], axis=0)
-    assert log_odds(blend.predict(frame)) == pytest.approx(mean, abs=1e-6)
+def test_trees_are_added_to_the_regression(fitted: dict[str, Model]) -> None:
+    """They are shrunk, so what they add is small and the log loss of what they learned falls."""
+    boosted, regression, frame = fitted[BOOSTED], fitted[REGRESSION], rows()
+    assert isinstance(boosted, Boosted)
+    assert boosted.regression.save() == regression.save()
+    assert boosted.booster.num_boosted_rounds() == DEFAULTS.rounds
+    added = log_odds(boosted.predict(frame)) - log_odds(regression.predict(frame))
+    assert 0.1 < np.abs(added).mean() < 1
+    label = frame["label"].to_numpy()
+    losses = [log_loss(label, model.predict(frame)).mean() for model in (boosted, regression)]
+    assert losses[0] < losses[1]
 
 
-def test_useless_features_get_no_weight(fitted: dict[str, models.Model]) -> None:
-    linear = fitted["logistic_regression"]
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_a_calibrated_model_is_the_model_on_a_line(name: str, fitted: dict[str, Model]) -> None:
+    model, calibrated, frame = fitted[name], fitted[f"calibrated {name}"], rows(100, seed=1)
+    assert log_odds(calibrated.predict(frame)) == pytest.approx(
+        -0.3 + 0.8 * log_odds(model.predict(frame))
+    )
+    assert calibrated.base_value == pytest.approx(-0.3 + 0.8 * model.base_value)
+    assert (calibrated.name, calibrated.features) == (model.name, model.features)
+
+
+def test_useless_features_get_no_weight(fitted: dict[str, Model]) -> None:
+    linear = fitted[REGRESSION]
     assert isinstance(linear, Linear)
     for name in ("constant", "empty"):
         assert linear.weight[FEATURES.index(name)] == pytest.approx(0, abs=1e-9)
@@ -134,21 +165,21 @@ def test_useless_features_get_no_weight(fitted: dict[str, models.Model]) -> None
 
 def test_standardised_training_rows_have_mean_0_and_deviation_1() -> None:
     frame = rows()
-    linear = fit("logistic_regression", frame, frame["label"], FEATURES)
+    linear = fit(REGRESSION, frame, frame["label"], FEATURES)
     assert isinstance(linear, Linear)
     z = linear.standardised(models.as_matrix(frame, FEATURES))
     assert z[:, :2].mean(axis=0) == pytest.approx(0, abs=1e-9)
     assert z[:, :2].std(axis=0) == pytest.approx(1)
 
 
-def test_polars_and_pandas_give_the_same(fitted: dict[str, models.Model]) -> None:
+def test_polars_and_pandas_give_the_same(fitted: dict[str, Model]) -> None:
     frame = rows()
     from_polars = pl.from_pandas(frame)
-    assert fitted["xgboost"].predict(from_polars) == pytest.approx(fitted["xgboost"].predict(frame))
+    assert fitted[BOOSTED].predict(from_polars) == pytest.approx(fitted[BOOSTED].predict(frame))
 
 
 def test_columns_are_taken_by_name_and_nullable_ones_are_welcome(
-    fitted: dict[str, models.Model],
+    fitted: dict[str, Model],
 ) -> None:
     frame = rows()
     odd = frame[frame.columns[::-1]].astype({"noise": "Int64", "is_paid": "boolean"})
@@ -157,22 +188,22 @@ def test_columns_are_taken_by_name_and_nullable_ones_are_welcome(
         np.testing.assert_allclose(fitted[name].predict(odd), fitted[name].predict(frame))
 
 
-def test_a_missing_column_is_named(fitted: dict[str, models.Model]) -> None:
+def test_a_missing_column_is_named(fitted: dict[str, Model]) -> None:
     with pytest.raises(SparkifyError, match="lacks 2 of the model's 6 features: is_paid, noise"):
-        fitted["xgboost"].predict(rows().drop(columns=["noise", "is_paid"]))
+        fitted[BOOSTED].predict(rows().drop(columns=["noise", "is_paid"]))
 
 
 def test_infinite_values_are_named() -> None:
     frame = rows()
     frame.loc[[3, 5], "long_tail"] = [np.inf, -np.inf]
     with pytest.raises(SparkifyError, match="2 rows hold infinite values, in long_tail"):
-        fit("xgboost", frame, frame["label"], FEATURES)
+        fit(BOOSTED, frame, frame["label"], FEATURES)
 
 
 def test_text_is_named() -> None:
     frame = rows().assign(noise="a lot")
     with pytest.raises(SparkifyError, match="not numbers: noise"):
-        fit("xgboost", frame, frame["label"], FEATURES)
+        fit(BOOSTED, frame, frame["label"], FEATURES)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -187,24 +218,27 @@ def test_bytes_that_are_no_model() -> None:
         load(b"PK not really")
 
 
-def test_a_later_format_is_refused(fitted: dict[str, models.Model]) -> None:
+def test_a_later_format_is_refused(fitted: dict[str, Model]) -> None:
     with zipfile.ZipFile(io.BytesIO(fitted["prevalence"].save())) as archive:
         header = json.loads(archive.read("model.json"))
     changed = io.BytesIO()
     with zipfile.ZipFile(changed, "w") as archive:
         archive.writestr("model.json", json.dumps({**header, "format_version": 99}))
-    with pytest.raises(SparkifyError, match="format 99; this program reads format 1"):
+    with pytest.raises(SparkifyError, match="format 99; this program reads format 2"):
         load(changed.getvalue())
 
 
-def test_a_forest_whose_tree_points_outside_itself_is_refused(
-    fitted: dict[str, models.Model],
+def test_a_boosted_model_on_something_else_than_a_regression_is_refused(
+    fitted: dict[str, Model],
 ) -> None:
-    forest = load(fitted["random_forest"].save())
-    assert isinstance(forest, models.Forest)
-    forest.forest.estimators_[0].tree_.children_left[0] = 10_000
-    with pytest.raises(SparkifyError, match="points outside itself"):
-        load(forest.save())
+    with zipfile.ZipFile(io.BytesIO(fitted[BOOSTED].save())) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    changed = io.BytesIO()
+    with zipfile.ZipFile(changed, "w") as archive:
+        for name, content in (files | {"regression.zip": fitted[BOOSTED].save()}).items():
+            archive.writestr(name, content)
+    with pytest.raises(SparkifyError, match="its regression is something else"):
+        load(changed.getvalue())
 
 
 def many_rows(strength: float, count: int = 8000) -> tuple[np.ndarray, np.ndarray]:
@@ -245,25 +279,3 @@ def test_the_evidence_of_a_model_with_one_weight_by_integration() -> None:
         found.append((models._evidence(x, label, weight, intercept, variance), exact))
     (weak, exact_weak), (strong, exact_strong) = found
     assert weak - strong == pytest.approx(exact_weak - exact_strong, abs=0.05)
-
-
-def test_the_search_holds_out_whole_users_and_stops_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    import xgboost
-
-    x, label = many_rows(1.0)
-    users = np.repeat(np.arange(2000), 4)
-    x[:, 2] = users  # carries the user into what XGBoost is given
-    seen: list[tuple[set[float], set[float]]] = []
-    train = xgboost.train
-
-    def spy(settings: dict, data: xgboost.DMatrix, rounds: int, **more: object) -> object:
-        held_out = more["evals"][0][0]  # type: ignore[index]
-        seen.append(tuple(set(d.get_data()[:, 2].toarray()[:, 0]) for d in (data, held_out)))  # type: ignore[arg-type]
-        return train(settings, data, rounds, **more)
-
-    monkeypatch.setattr(xgboost, "train", spy)
-    settings, rounds = boosting.searched(boosting.SETTINGS, x, label, users, seed=0)
-    assert all(not learned & held_out for learned, held_out in seen)
-    assert len(seen[0][1]) == 400
-    assert settings["max_depth"] in (3, 5)
-    assert 10 < rounds < boosting.MOST_ROUNDS

@@ -178,7 +178,7 @@ def registry() -> pl.DataFrame:
         MODEL_REGISTRY,
         [
             {"model": "logistic_regression", **live, **fitted},
-            {"model": "xgboost", **refused, **fitted},
+            {"model": "boosted_regression", **refused, **fitted},
         ],
     )
 

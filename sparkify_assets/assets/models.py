@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import date, datetime, timezone
 from importlib.metadata import version
+from pathlib import Path
 
 import dagster as dg
 import numpy as np
@@ -22,12 +24,15 @@ from sparkify_assets.churn import (
     registry,
     scoring,
 )
-from sparkify_assets.churn.boosting import Workers
-from sparkify_assets.churn.features import FEATURE_NAMES, FEATURES
+from sparkify_assets.churn.boosting import Settings, Workers
+from sparkify_assets.churn.features import FEATURE_NAMES
+from sparkify_assets.churn.features import described as described_features
+from sparkify_assets.churn.search import Budget
 from sparkify_assets.datasets import (
     PARTITIONS,
     EvaluationConfig,
     MetricsConfig,
+    SearchConfig,
     TrainingConfig,
 )
 from sparkify_assets.errors import NotEnoughDataError
@@ -39,13 +44,41 @@ from sparkify_assets.tables import (
     EVALUATION_PREDICTIONS,
     FEATURE_TABLE,
     MODEL_REGISTRY,
+    MODEL_TRIALS,
     Rows,
 )
 
 _GROUP = "churn"
 _OUTCOME = ("protocol", "user_id", "as_of", "label")
 _SPAN = ("log_start", "log_end", "last_day")
-_LIBRARIES = ("scikit-learn", "xgboost-cpu", "skops", "numpy")
+_LIBRARIES = ("scikit-learn", "xgboost-cpu", "numpy")
+
+
+@dg.asset(
+    **described("model_trials", group=_GROUP, kinds={"xgboost"}, owner=ANALYTICS),
+    partitions_def=PARTITIONS,
+    pool=SPARK_POOL,
+)
+@explained
+def model_trials(
+    context: dg.AssetExecutionContext,
+    config: SearchConfig,
+    lake: LakeResource,
+    feature_table: Version,
+) -> Rows:
+    rows = _learnable(lake.lake, context.partition_key, cutoffs.FORECAST)
+    how = evaluation.How(seed=config.seed, budget=_budget(context, config))
+    found = evaluation.searched(rows, FEATURE_NAMES, how)
+    context.add_output_metadata({"settings": dg.MetadataValue.json(asdict(found.settings))})
+    table = pl.DataFrame(found.to_rows(), schema=MODEL_TRIALS.polars_schema)
+    said = {"feature_table": feature_table.number, "settings": asdict(found.settings)}
+    return Rows(table, said)
+
+
+def _budget(context: dg.AssetExecutionContext, config: SearchConfig | EvaluationConfig) -> Budget:
+    """Journals are kept where Dagster keeps a run's files, so that a broken search goes on."""
+    journals = Path(context.instance.storage_directory(), "search")
+    return Budget(config.search_trials, config.search_seconds, journals)
 
 
 @dg.asset(
@@ -59,6 +92,7 @@ def trained_model(
     config: TrainingConfig,
     lake: LakeResource,
     pyspark: LazyPySparkResource,
+    model_trials: Version,
     feature_table: Version,
 ) -> Rows:
     dataset, said = context.partition_key, feature_table.metadata
@@ -71,9 +105,8 @@ def trained_model(
     trained = evaluation.train(
         _learnable(lake.lake, dataset, cutoffs.FORECAST),
         FEATURE_NAMES,
-        folds=config.folds,
-        seed=config.seed,
-        workers=_workers(config, pyspark),
+        settings=Settings(**model_trials.metadata["settings"]),
+        how=evaluation.How(config.folds, config.seed, workers=_workers(config, pyspark)),
     )
     table = trained.to_rows().assign(
         horizon_days=said["horizon_days"],
@@ -134,10 +167,13 @@ def evaluation_predictions(
             FEATURE_NAMES,
             protocol,
             horizon_days=horizon,
-            folds=config.folds,
             repeats=config.repeats,
-            seed=config.seed,
-            workers=_workers(config, pyspark),
+            how=evaluation.How(
+                config.folds,
+                config.seed,
+                workers=_workers(config, pyspark),
+                budget=_budget(context, config),
+            ),
         )
         found.append(result.predictions)
         left_out |= {f"{protocol}, {name}": why for name, why in result.left_out.items()}
@@ -256,7 +292,7 @@ def churn_factors(
     found = factors.churn_factors(
         model,
         rows,
-        FEATURES,
+        described_features(feature_table.metadata["kinds"]),
         folds=config.folds,
         seed=config.seed,
         workers=_workers(config, pyspark),
@@ -307,10 +343,11 @@ def churn_scores(
 
     found = lake.lake.over_parts(spark, dataset, "feature_table", predict, columns)
     bounds = scoring.decile_bounds(np.concatenate([probability for probability, _ in found]))
+    told = factors.descriptions(described_features(feature_table.metadata["kinds"])).values()
     drifted = drift.drifts(profile.counts, drift.total([counts for _, counts in found]))
 
     def write_scores(rows: pl.DataFrame) -> PartFile:
-        scores = scoring.score_rows(model, cutoffs.forecast_at(rows, as_of), FEATURES)
+        scores = scoring.score_rows(model, cutoffs.forecast_at(rows, as_of), told)
         deciles = scoring.risk_decile(scores["probability"].to_numpy(), bounds)
         table = pl.from_pandas(
             scores.assign(risk_decile=deciles, model_version=live["model_version"])

@@ -1,6 +1,5 @@
 """From clean events to a row a user, a user's day, and a user at a cutoff."""
 
-from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -102,8 +101,7 @@ def feature_table(
         rows["as_of"].unique().to_list(),
         log.start,
     )
-    times_to_learn = sorted({*times, log.end})
-    known_kinds = learned_kinds(lake.lake, spark, dataset, user_labels.height, times_to_learn)
+    known_kinds = learned_kinds(lake.lake, spark, dataset, user_labels, log)
     folder = lake.lake.new_parts(dataset, "feature_table")
 
     def write_features(of_days: pl.DataFrame) -> PartFile:
@@ -127,15 +125,16 @@ def feature_table(
 
 
 def learned_kinds(
-    lake: Lake, spark: "SparkSession", dataset: str, users: int, times: Sequence[date]
+    lake: Lake, spark: "SparkSession", dataset: str, user_labels: pl.DataFrame, log: cutoffs.Span
 ) -> list[kinds.Kinds]:
-    """The kinds of users before each of the (sorted) times, of the newest `user_days`."""
+    """The kinds of users in the newest `user_days`; user_labels: first_event_at."""
+    lessons = kinds.lessons(user_labels["first_event_at"], log.start, log.end)
 
     def steps(of_days: pl.DataFrame) -> pl.DataFrame:
-        return kinds.steps(kinds.sampled(of_days, users), times)
+        return kinds.steps(of_days, lessons)
 
     taken = lake.over_parts(spark, dataset, "user_days", steps, ["user_id", "day", "moves"])
-    return kinds.learn(pl.concat(taken), times)
+    return kinds.learn(pl.concat(taken), lessons)
 
 
 def _iso(day: date) -> str:

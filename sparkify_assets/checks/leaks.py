@@ -66,7 +66,7 @@ def not_of_one_making(lake: Lake, dataset: str) -> str:
 
 def changed_features(lake: Lake, spark: SparkSession, dataset: str) -> pl.DataFrame:
     """`leaks.audit` of some users, in a Spark task that reads no more than these."""
-    users = lake.read_polars(dataset, USER_LABELS, ["user_id", "events"])
+    users = lake.read_polars(dataset, USER_LABELS, ["user_id", "events", "first_event_at"])
     ours = Range("user_id", *leaks.audited_users(users))
     in_range = pl.col("user_id").is_between(pl.lit(ours.first), pl.lit(ours.last))
     counts = [name for name in USER_DAYS.names if name not in days.LISTS]
@@ -81,8 +81,7 @@ def changed_features(lake: Lake, spark: SparkSession, dataset: str) -> pl.DataFr
     of_log = lake.version(dataset, "feature_table").metadata
     log = cutoffs.Span(*(date.fromisoformat(of_log[name]) for name in _SPAN))
     totals = pl.concat(others)
-    times = sorted({*map(date.fromisoformat, of_log["cutoffs"]), log.end})
-    known_kinds = learned_kinds(lake, spark, dataset, users.height, times)
+    known_kinds = learned_kinds(lake, spark, dataset, users, log)
 
     def audit(events: pl.DataFrame) -> pl.DataFrame:
         return leaks.audit(leaks.Audited(stored, events, totals, known_kinds, log))

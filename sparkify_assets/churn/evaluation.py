@@ -5,10 +5,10 @@ running the same procedure inside outer folds to get honest predictions.
 Does not belong here: how a model is fitted (`models.py`) and what predictions are worth
 (`metrics.py`).
 
-The procedure: fit the candidates; choose the simplest whose PR AUC over out-of-fold predictions by
-user is not clearly worse than the best one's; choose the threshold with the best F1 of the churned
-class on those same predictions; fit again on all training rows. Evaluation repeats all of it inside
-each outer fold, so neither the choice nor the threshold has seen the rows it is tested on.
+The procedure: search the hyper-parameters; fit the candidates without each fold of users; calibrate
+them on what they then say of that fold; choose the simplest whose log loss there is not clearly
+worse than the best one's, and the thresholds; fit again on all training rows. Evaluation repeats
+all of it inside each outer fold, so that nothing of it has seen the rows that it is tested on.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sparkify_assets.churn import drift, metrics, models, splits
-from sparkify_assets.churn.boosting import Workers
+from sparkify_assets.churn import calibration, drift, metrics, models, splits
+from sparkify_assets.churn.boosting import DEFAULTS, Settings, Workers
+from sparkify_assets.churn.calibration import Line
 from sparkify_assets.churn.cutoffs import FORECAST
 from sparkify_assets.churn.features import CORE
-from sparkify_assets.churn.models import Model
-from sparkify_assets.errors import NotEnoughDataError
+from sparkify_assets.churn.models import BOOSTED, Calibrated, Model
+from sparkify_assets.churn.search import NO_SEARCH, Budget, Found, search
+from sparkify_assets.errors import NotEnoughDataError, SparkifyError
 
 MIN_CHURNED_USERS = 10
 CHOSEN = "chosen"
@@ -48,6 +49,7 @@ PREDICTION_COLUMNS = [
 TRAINED_COLUMNS = [
     "model",
     "chosen",
+    "log_loss",
     "pr_auc",
     *metrics.THRESHOLDS.values(),
     "features",
@@ -67,7 +69,9 @@ class Choice:
     """What out-of-fold predictions of training rows decide, for each model by name."""
 
     chosen: str
+    log_loss: dict[str, float]
     pr_auc: dict[str, float]
+    lines: dict[str, Line]  # that calibrate
     thresholds: dict[str, dict[str, float]]  # by the names in metrics.THRESHOLDS
 
 
@@ -106,6 +110,7 @@ class Trained:
             {
                 "model": names,
                 "chosen": [name == self.choice.chosen for name in names],
+                "log_loss": [self.choice.log_loss[name] for name in names],
                 "pr_auc": [self.choice.pr_auc[name] for name in names],
                 **pd.DataFrame([self.choice.thresholds[name] for name in names]),
                 "features": [list(self.models[name].features) for name in names],
@@ -130,6 +135,24 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class How:
+    """How the procedure is run.
+
+    `folds` and `seed` of the training rows; `jobs` fits run side by side (-1: one a core);
+    `workers` train what is too large for one machine; `budget` of the search.
+    """
+
+    folds: int = 5
+    seed: int = 0
+    jobs: int = -1
+    workers: Workers | None = None
+    budget: Budget = NO_SEARCH
+
+
+AS_USUAL = How()
+
+
+@dataclass(frozen=True)
 class _Rows:
     """Labelled rows in a fixed order, their features as a matrix, and what to fit on them."""
 
@@ -139,7 +162,7 @@ class _Rows:
     candidates: tuple[str, ...]
     baselines: Mapping[str, Sequence[str]]
     core: tuple[str, ...]  # what the candidates learn from
-    workers: Workers | None
+    how: How
 
     @property
     def label(self) -> np.ndarray:
@@ -152,8 +175,12 @@ class _Rows:
     def where(self, mask: np.ndarray) -> _Rows:
         return replace(self, frame=self.frame[mask].reset_index(drop=True), x=self.x[mask])
 
-    def fit(self, seed: int) -> dict[str, Model]:
-        how = models.Fitting(seed, self.frame["user_id"].to_numpy(), self.workers)
+    @property
+    def core_x(self) -> np.ndarray:
+        return self.x[:, [self.features.index(name) for name in self.core]]
+
+    def fit(self, settings: Settings) -> dict[str, Model]:
+        how = models.Fitting(self.how.seed, settings, self.how.workers)
         return models.fit_all(
             self.names, self.x, self.label, self.features, how, self.baselines, self.core
         )
@@ -168,33 +195,36 @@ class _Rows:
         return result
 
 
+def searched(frame: Any, features: Sequence[str], how: How) -> Found:
+    """Hyper-parameters for `train` on the same rows, and the trials behind them."""
+    return _search(_labelled(frame, features, models.CANDIDATES, {}, FORECAST, how))
+
+
 def train(
     frame: Any,
     features: Sequence[str],
     *,
-    folds: int = 5,
-    seed: int = 0,
+    settings: Settings = DEFAULTS,
     candidates: Sequence[str] = models.CANDIDATES,
-    jobs: int = -1,
-    workers: Workers | None = None,
+    how: How = AS_USUAL,
 ) -> Trained:
     """Run the procedure on all rows of a feature table (pandas or Polars) that have a label.
 
     The model is one for the forecast protocol: it learns from CORE where `features` hold it.
-    `jobs` fits run side by side (-1: one a core); `workers` train what is too large for one
-    machine. Raises NotEnoughDataError for fewer than
-    MIN_CHURNED_USERS churned users, SparkifyError for features that cannot be used.
+    settings: what `searched` found. Raises NotEnoughDataError for fewer than MIN_CHURNED_USERS
+    churned users, SparkifyError for features that cannot be used.
     """
-    rows = _labelled(frame, features, candidates, {}, FORECAST, workers)
+    rows = _labelled(frame, features, candidates, {}, FORECAST, how)
     check_enough(rows.frame)
-    fitted, choice = _train(rows, folds, seed, jobs)
+    fold = splits.user_folds(rows.frame, how.folds, how.seed)
+    fitted, choice = _train(rows, fold, settings)
     return Trained(
         models=fitted,
         choice=choice,
         rows=len(rows.frame),
         positives=int(rows.label.sum()),
         churned_users=int(splits.churned_by_user(rows.frame).sum()),
-        twin=_twin(rows, choice.chosen, seed),
+        twin=_twin(rows, fold, choice.chosen, settings),
         profile=_profile(rows, fitted[choice.chosen]),
     )
 
@@ -205,13 +235,10 @@ def evaluate(
     protocol: str,
     *,
     horizon_days: int | None = None,
-    folds: int = 5,
     repeats: int = 1,
-    seed: int = 0,
     candidates: Sequence[str] = models.CANDIDATES,
     baselines: Mapping[str, Sequence[str]] = models.BASELINES,
-    jobs: int = -1,
-    workers: Workers | None = None,
+    how: How = AS_USUAL,
 ) -> Evaluation:
     """Predictions for every labelled row by models that did not learn from it.
 
@@ -221,16 +248,16 @@ def evaluate(
     each baseline and "chosen", whose `candidate` says which one the training rows chose.
     Errors as in `train`.
     """
-    rows = _labelled(frame, features, candidates, baselines, protocol, workers)
+    rows = _labelled(frame, features, candidates, baselines, protocol, how)
     check_enough(rows.frame)
     found = [
-        _grouped(rows, folds, seed + repeat, jobs).assign(estimate="grouped", repeat=repeat)
+        _grouped(rows, how.seed + repeat).assign(estimate="grouped", repeat=repeat)
         for repeat in range(repeats)
     ]
     left_out = {}
     if horizon_days is not None:
         try:
-            temporal = _temporal(rows, horizon_days, folds, seed, jobs)
+            temporal = _temporal(rows, horizon_days)
             found.append(temporal.assign(estimate="temporal", repeat=0, fold=0))
         except NotEnoughDataError as error:
             left_out["temporal"] = f"No estimate by time: {error}"
@@ -275,9 +302,11 @@ def _labelled(
     candidates: Sequence[str],
     baselines: Mapping[str, Sequence[str]],
     protocol: str,
-    workers: Workers | None,
+    how: How,
 ) -> _Rows:
     """Rows whose outcome is known, sorted, so that the order they came in changes nothing."""
+    if "user_id" in features:
+        raise SparkifyError("user_id is no feature: what it tells of a user is a leak.")
     core = _core(features, protocol)
     features = _used(features, protocol, baselines)
     if not isinstance(frame, pd.DataFrame):
@@ -285,35 +314,42 @@ def _labelled(
     known = frame[frame["label"].notna()].sort_values(["user_id", "as_of"], kind="stable")
     x = models.as_matrix(known, features)
     keys = known[["user_id", "as_of", "label"]].astype({"label": bool}).reset_index(drop=True)
-    return _Rows(keys, x, tuple(features), tuple(candidates), dict(baselines), core, workers)
+    return _Rows(keys, x, tuple(features), tuple(candidates), dict(baselines), core, how)
 
 
 def _simplest_of_the_best(rows: _Rows, probability: np.ndarray, fold: np.ndarray) -> str:
-    """The first candidate whose PR AUC is within a standard error of the best one's.
+    """The first candidate whose log loss is within a standard error of the best one's.
 
     The one-standard-error rule (Breiman and others, Classification and Regression Trees, 3.4.3)
-    on differences within folds: with few churned users the best figure is mostly luck.
+    on differences within folds: with few churned users the best figure is mostly luck. Log loss
+    tells two models apart on far fewer rows than a PR AUC does.
     """
     names, folds = rows.candidates, np.unique(fold)
-    label = rows.label
-    worth = np.array(
-        [
-            [metrics.pr_auc(label[fold == k], p[fold == k]) for k in folds]
-            for p in probability[: len(names)]
-        ]
-    )
-    behind = worth[worth.mean(axis=1).argmax()] - worth
+    loss = metrics.log_loss(rows.label, probability[: len(names)])
+    by_fold = np.array([loss[:, fold == number].mean(axis=1) for number in folds]).T
+    behind = by_fold - by_fold[by_fold.mean(axis=1).argmin()]
     error = behind.std(axis=1, ddof=1) / np.sqrt(len(folds))
     return names[int(np.argmax(behind.mean(axis=1) <= error))]
 
 
 def _choose(rows: _Rows, probability: np.ndarray, fold: np.ndarray) -> Choice:
     """From out-of-fold probabilities (models, rows) of training rows, and each row's fold."""
+    lines = {
+        name: calibration.fitted(rows.label, models.log_odds(p))
+        for name, p in zip(rows.candidates, probability, strict=False)
+    }
+    probability = np.array(
+        [
+            models.probability(lines[name](models.log_odds(p))) if name in lines else p
+            for name, p in zip(rows.names, probability, strict=True)
+        ]
+    )
     by_name = dict(zip(rows.names, probability, strict=True))
-    pr_auc = {name: metrics.pr_auc(rows.label, p) for name, p in by_name.items()}
     return Choice(
         chosen=_simplest_of_the_best(rows, probability, fold),
-        pr_auc=pr_auc,
+        log_loss={n: float(metrics.log_loss(rows.label, p).mean()) for n, p in by_name.items()},
+        pr_auc={name: metrics.pr_auc(rows.label, p) for name, p in by_name.items()},
+        lines=lines,
         thresholds={
             name: {
                 column: metrics.best_threshold(rows.label, p, aim)
@@ -343,7 +379,7 @@ def _predictions(rows: _Rows, probability: np.ndarray, choice: Choice) -> pd.Dat
 
 
 def _fit_without(
-    rows: _Rows, fold: np.ndarray, left_out: Sequence[tuple[int, ...]], seed: int, jobs: int
+    rows: _Rows, fold: np.ndarray, left_out: Sequence[tuple[int, ...]], settings: Settings
 ) -> list[tuple[dict[str, Model], np.ndarray]]:
     """For each set of folds: models fitted without it, and their probabilities for its rows."""
     from joblib import Parallel, delayed  # type: ignore[import-untyped]
@@ -352,34 +388,58 @@ def _fit_without(
     def one(out: tuple[int, ...]) -> tuple[dict[str, Model], np.ndarray]:
         held_out = np.isin(fold, out)
         splits.check_users_apart(rows.frame, ~held_out, held_out)
-        fitted = rows.where(~held_out).fit(seed)
+        fitted = rows.where(~held_out).fit(settings)
         return fitted, rows.where(held_out).predict(fitted)
 
-    if rows.workers and rows.workers.take(len(rows.x)):
+    jobs = rows.how.jobs
+    if rows.how.workers and rows.how.workers.take(len(rows.x)):
         jobs = 1  # each fit takes all the workers there are
     # Threads: the fits release Python's lock and share the rows. Each is to use one core.
     with threadpool_limits(1):
         return Parallel(n_jobs=jobs, prefer="threads")(delayed(one)(out) for out in left_out)
 
 
-def _train(rows: _Rows, folds: int, seed: int, jobs: int) -> tuple[dict[str, Model], Choice]:
-    fold = splits.user_folds(rows.frame, folds, seed)
-    left_out = [(), *((number,) for number in range(folds))]
-    (fitted, _), *held_out = _fit_without(rows, fold, left_out, seed, jobs)
-    probability = np.empty((len(rows.names), len(fold)))
-    for number, (_, predicted) in enumerate(held_out):
-        probability[:, fold == number] = predicted
-    return fitted, _choose(rows, probability, fold)
-
-
-def _twin(rows: _Rows, name: str, seed: int) -> Model | None:
-    """A candidate fitted without the jury's users, to be compared on them with other twins."""
+def _search(rows: _Rows) -> Found:
+    """Hyper-parameters for these training rows."""
     from threadpoolctl import threadpool_limits
 
-    others = rows.where(~splits.jury(rows.frame["user_id"]))
+    if BOOSTED not in rows.candidates:
+        return Found()
+    how, x, users = rows.how, rows.core_x, rows.frame["user_id"].to_numpy()
+
+    def start_of(learn: np.ndarray) -> np.ndarray:
+        fitted = models.fit_all(
+            [models.REGRESSION], x[learn], rows.label[learn], rows.core, models.Fitting()
+        )
+        return fitted[models.REGRESSION].log_odds_matrix(x)
+
+    with threadpool_limits(1):
+        return search(x, rows.label, users, start_of, how.budget, how.seed, how.jobs)
+
+
+def _train(rows: _Rows, fold: np.ndarray, settings: Settings) -> tuple[dict[str, Model], Choice]:
+    """The procedure: calibrated models of all rows, and what the (inner) folds decided."""
+    numbers = np.unique(fold)
+    left_out = [(), *((number,) for number in numbers)]
+    (fitted, _), *held_out = _fit_without(rows, fold, left_out, settings)
+    probability = np.empty((len(rows.names), len(fold)))
+    for number, (_, predicted) in zip(numbers, held_out, strict=True):
+        probability[:, fold == number] = predicted
+    choice = _choose(rows, probability, fold)
+    for name, line in choice.lines.items():
+        fitted[name] = Calibrated.of(fitted[name], line)
+    return fitted, choice
+
+
+def _twin(rows: _Rows, fold: np.ndarray, chosen: str, settings: Settings) -> Model | None:
+    """The chosen one made without the jury's users, to be compared on them with other twins.
+
+    Calibrated without them, too: a line that knew their outcomes would flatter its log loss.
+    """
+    others = ~splits.jury(rows.frame["user_id"])
+    alone = replace(rows.where(others), candidates=(chosen,), baselines={})
     try:
-        with threadpool_limits(1):  # as all fits, so that cores change no digit
-            return replace(others, candidates=(name,), baselines={}).fit(seed)[name]
+        return _train(alone, fold[others], settings)[0][chosen]
     except NotEnoughDataError:
         return None
 
@@ -391,31 +451,19 @@ def _profile(rows: _Rows, model: Model) -> drift.Profile:
     return drift.Profile.of(columns | {drift.PROBABILITY: latest.predict({"": model})[0]})
 
 
-def _grouped(rows: _Rows, folds: int, seed: int, jobs: int) -> pd.DataFrame:
-    """Nested cross-validation in which the inner folds of an outer fold are the other outer folds.
-
-    A model that saw neither fold i nor fold j serves twice: it predicts fold j when i is the outer
-    fold, and fold i when j is. So K folds take K (K + 1) / 2 fits instead of K squared.
-    """
-    fold = splits.user_folds(rows.frame, folds, seed)
-    left_out = [c for size in (1, 2) for c in combinations(range(folds), size)]
-    # [outer, model, row]: by a model that saw neither the outer fold nor the row's own.
-    probability = np.empty((folds, len(rows.names), len(fold)))
-    held_out = _fit_without(rows, fold, left_out, seed, jobs)
-    for out, (_, predicted) in zip(left_out, held_out, strict=True):
-        fold_of_predicted = fold[np.isin(fold, out)]
-        for outer, inner in {(out[0], out[-1]), (out[-1], out[0])}:
-            probability[outer][:, fold == inner] = predicted[:, fold_of_predicted == inner]
+def _grouped(rows: _Rows, seed: int) -> pd.DataFrame:
+    """Nested cross-validation; the inner folds of an outer fold are the other outer folds."""
+    fold = splits.user_folds(rows.frame, rows.how.folds, seed)
     parts = []
-    for outer in range(folds):
-        test = fold == outer
-        choice = _choose(rows.where(~test), probability[outer][:, ~test], fold[~test])
-        tested = _predictions(rows.where(test), probability[outer][:, test], choice)
-        parts.append(tested.assign(fold=outer))
+    for outer in np.unique(fold):
+        learned, tested = rows.where(fold != outer), rows.where(fold == outer)
+        splits.check_users_apart(rows.frame, fold != outer, fold == outer)
+        fitted, choice = _train(learned, fold[fold != outer], _search(learned).settings)
+        parts.append(_predictions(tested, tested.predict(fitted), choice).assign(fold=outer))
     return pd.concat(parts, ignore_index=True)
 
 
-def _temporal(rows: _Rows, horizon_days: int, folds: int, seed: int, jobs: int) -> pd.DataFrame:
+def _temporal(rows: _Rows, horizon_days: int) -> pd.DataFrame:
     train_mask, test_mask = splits.temporal_split(rows.frame, horizon_days)
     learned, tested = rows.where(train_mask), rows.where(test_mask)
     check_enough(learned.frame)
@@ -423,5 +471,6 @@ def _temporal(rows: _Rows, horizon_days: int, folds: int, seed: int, jobs: int) 
         raise NotEnoughDataError(
             f"all {len(tested.label)} users at the last cutoff have the same outcome."
         )
-    fitted, choice = _train(learned, folds, seed, jobs)
+    fold = splits.user_folds(learned.frame, rows.how.folds, rows.how.seed)
+    fitted, choice = _train(learned, fold, _search(learned).settings)
     return _predictions(tested, tested.predict(fitted), choice)

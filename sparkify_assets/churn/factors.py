@@ -122,12 +122,12 @@ def churn_factors(
 ) -> Factors:
     """A row a feature with FACTOR_COLUMNS, the one that matters most first.
 
-    `frame` is a feature table; rows with a label count. `mean_abs_contribution` is in the model's
-    scale (log-odds, or probability for a forest), over at most `most_rows` rows drawn with `seed`;
-    `share` is its part of the sum over all features. A theme's contribution to a row is the sum of
-    its features' contributions, so that features which say the same, or take back what another one
-    said, do not count twice; `theme_mean_abs_contribution` and `theme_share` are of those sums. The
-    churned_ and stayed_ columns are in the feature's own unit, over all rows with a known value.
+    `frame` is a feature table; rows with a label count. `mean_abs_contribution` is in log-odds,
+    over at most `most_rows` rows drawn with `seed`; `share` is its part of the sum over all
+    features. A theme's contribution to a row is the sum of its features' contributions, so that
+    features which say the same, or take back what another one said, do not count twice;
+    `theme_mean_abs_contribution` and `theme_share` are of those sums. The churned_ and stayed_
+    columns are in the feature's own unit, over all rows with a known value.
 
     The model is fitted again without each of `folds` folds by user, and its contributions are taken
     on the drawn rows of that fold. `rank_low` and `rank_high` span a feature's ranks, its own and

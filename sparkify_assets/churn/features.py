@@ -11,8 +11,8 @@ Rates of users with little history are shrunk towards the population's rate befo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 
 import polars as pl
@@ -78,6 +78,9 @@ REGIONS = {
     "south": "DE FL GA MD NC SC VA DC WV AL KY MS TN AR LA OK TX",
     "west": "AZ CO ID MT NV NM UT WY AK CA HI OR WA",
 }
+
+
+_KIND = "kind of user"
 
 
 @dataclass(frozen=True)
@@ -318,13 +321,13 @@ def _level() -> Iterator[Feature]:
 
 def _kinds() -> Iterator[Feature]:
     """What users of a kind do on the paid level differs, and so does what they risk there."""
-    for number, name in enumerate(kinds.NAMES, start=1):
-        words = f"chance to be a user of kind {number}, by which page follows which"
-        yield Feature(name, "kind of user", words, "probability", pl.col(name))
+    for name in kinds.NAMES:
+        words = f"like users of {_spoken(name)}"
+        yield Feature(name, _KIND, words, "probability", pl.col(name))
         yield Feature(
             f"paid_{name}",
-            "kind of user",
-            f"{words}, when on the paid level",
+            _KIND,
+            f"{words}, and on the paid level",
             "probability",
             pl.col(name) * _is("level", "paid"),
         )
@@ -443,6 +446,22 @@ FEATURES: tuple[Feature, ...] = (
     *_person(),
 )
 FEATURE_NAMES = [feature.name for feature in FEATURES]
+
+
+def described(kinds_in_words: Mapping[str, str]) -> list[Feature]:
+    """FEATURES that say what sets the kinds of users of a log apart (`kinds.in_words`)."""
+    told = {_spoken(name): f"{_spoken(name)} ({words})" for name, words in kinds_in_words.items()}
+
+    def meaning(words: str) -> str:
+        for kind, longer in told.items():
+            words = words.replace(kind, longer)
+        return words
+
+    return [
+        replace(feature, meaning=meaning(feature.meaning)) if feature.theme == _KIND else feature
+        for feature in FEATURES
+    ]
+
 
 # What models learn from, chosen beforehand: a subscription ends in a session, so what says most is
 # how many sessions are ahead (rate, recency), how many the user has got through, and what a user of

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import polars as pl
@@ -26,7 +26,8 @@ from sparkify_assets.events.buckets import BUCKETS, buckets
 
 COUNT = 4
 NAMES = tuple(f"kind_{number}" for number in range(1, COUNT + 1))
-# Users beyond this many teach nothing more of the kinds.
+_EVERY_DAYS = 7
+# Users beyond about this many teach nothing more of the kinds.
 MOST_USERS = 10_000
 # So many steps as users in general take them are mixed into what a kind does from each page.
 _STRENGTH = 20.0
@@ -53,30 +54,44 @@ class Kinds:
     visits: np.ndarray
 
 
-def sampled(days: pl.DataFrame, users: int) -> pl.DataFrame:
-    """The days of about MOST_USERS of all `users`, always the same ones."""
-    if users <= MOST_USERS:
-        return days
-    names = days["user_id"].unique()
-    kept = names.filter(buckets(names) < BUCKETS * MOST_USERS / users)
-    return days.filter(pl.col("user_id").is_in(kept.implode()))
+def lessons(first_events: pl.Series, log_start: date, end: date) -> pl.DataFrame:
+    """When kinds are learned, and from which share of the users seen by then: as_of, share.
 
-
-def steps(days: pl.DataFrame, cutoffs: Sequence[date]) -> pl.DataFrame:
-    """How often each user took each step, by the first of the (sorted) cutoffs after it.
-
-    days: user_id, day and moves of `user_days`. Returns user_id, period (the cutoff's number),
-    move, times. What no cutoff follows is left out.
+    first_events: when each user was first seen. The users are always the same ones, and as many of
+    them as make MOST_USERS.
     """
-    times = pl.DataFrame({"as_of": cutoffs}, schema={"as_of": pl.Date}).with_row_index("period")
-    return (
+    first = first_events.dt.date()
+    weeks = (end - log_start).days // _EVERY_DAYS
+    times = [log_start + timedelta(days=_EVERY_DAYS * week) for week in range(1, weeks + 1)]
+    shares = [min(1.0, MOST_USERS / max((first < time).sum(), 1)) for time in times]
+    return pl.DataFrame(
+        {"as_of": times, "share": shares}, schema={"as_of": pl.Date, "share": pl.Float64}
+    )
+
+
+def steps(days: pl.DataFrame, times: pl.DataFrame) -> pl.DataFrame:
+    """How often each user took each step, by the first of some times after it.
+
+    days: user_id, day and moves of `user_days`. times: as_of, sorted, and for `lessons` the share
+    of the users who are wanted. Returns user_id, period (the time's number), move, times. What no
+    time follows is left out.
+    """
+    in_period = (
         days.select("user_id", "day", "moves")
         .sort("day")
         .join_asof(
-            times, left_on="day", right_on="as_of", strategy="forward", allow_exact_matches=False
+            times.with_row_index("period"),
+            left_on="day",
+            right_on="as_of",
+            strategy="forward",
+            allow_exact_matches=False,
         )
         .drop_nulls("period")
-        .explode("moves")
+    )
+    if "share" in times.columns and times["share"].min() != 1.0:
+        in_period = in_period.filter(_place(in_period["user_id"]) < pl.col("share"))
+    return (
+        in_period.explode("moves")
         .unnest("moves")
         .drop_nulls("move")
         .group_by("user_id", "period", "move")
@@ -84,25 +99,35 @@ def steps(days: pl.DataFrame, cutoffs: Sequence[date]) -> pl.DataFrame:
     )
 
 
-def learn(taken: pl.DataFrame, cutoffs: Sequence[date], seed: int = 0) -> list[Kinds]:
-    """The kinds before each of the (sorted) cutoffs, of `steps`; from the first one with any."""
+def _place(users: pl.Series) -> pl.Series:
+    """A user's place among all, from 0 to 1, always the same."""
+    names = users.unique()
+    return users.replace_strict(names, buckets(names) / BUCKETS, return_dtype=pl.Float64)
+
+
+def learn(taken: pl.DataFrame, times: pl.DataFrame, seed: int = 0) -> list[Kinds]:
+    """The kinds at each of the `lessons`, of their `steps`; from the first one with any."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+    if taken.is_empty():
+        return []
     taken = taken.sort("user_id", "period", "move")
+    users = taken["user_id"].unique(maintain_order=True)
     user = taken["user_id"].rank("dense").to_numpy().astype(int) - 1
-    period, move, times = (taken[name].to_numpy() for name in ("period", "move", "times"))
-    counts = np.zeros((user.max() + 1 if len(user) else 0, moves.COUNT))
+    period, move, often = (taken[name].to_numpy() for name in ("period", "move", "times"))
+    place = _place(users).to_numpy()
+    counts = np.zeros((len(users), moves.COUNT))
     found: list[Kinds] = []
     fitted: tuple[np.ndarray, np.ndarray] | None = None
     with threadpool_limits(1):
-        for number, cutoff in enumerate(cutoffs):
+        for number, (as_of, share) in enumerate(times.rows()):
             new = period == number
-            np.add.at(counts, (user[new], move[new]), times[new])
-            known = counts[counts.sum(axis=1) > 0]
+            np.add.at(counts, (user[new], move[new]), often[new])
+            known = counts[(counts.sum(axis=1) > 0) & (place < share)]
             if not len(known):
                 continue
             fitted = _refit(known, *fitted) if fitted else _first_fit(known, seed)
-            found.append(_as_kinds(cutoff, known, *fitted))
+            found.append(_as_kinds(as_of, known, *fitted))
     return found
 
 
@@ -113,38 +138,34 @@ def likely(days: pl.DataFrame, rows: pl.DataFrame, kinds: Sequence[Kinds]) -> pl
     learned. Rows of the whole log, which leak by design, are looked at with the kinds of its end.
     """
     key = ["protocol", "user_id", "as_of"]
-    cutoffs = [known.as_of for known in kinds]
-    taken = steps(days, cutoffs)
+    end = max([known.as_of for known in kinds[-1:]] + days["day"].sort().to_list()[-1:])
+    looked_at = pl.when(pl.col("protocol") == WHOLE_LOG).then(end + timedelta(days=1))
+    rows = rows.select(*key, looked_at.otherwise("as_of").alias("looked_at"))
+    times = rows.select(pl.col("looked_at").alias("as_of").unique().sort())
     users = days.select(pl.col("user_id").unique().sort())
-    at = users.with_row_index("number")
-    numbered = taken.join(at, on="user_id")
-    user, period, move, times = (
-        numbered[name].to_numpy() for name in ("number", "period", "move", "times")
+    taken = steps(days, times).join(users.with_row_index("number"), on="user_id")
+    user, period, move, often = (
+        taken[name].to_numpy() for name in ("number", "period", "move", "times")
     )
-    found = []
-    for number, known in enumerate(kinds):
-        before = period <= number
+    schema = {"user_id": pl.String, "looked_at": pl.Date, **dict.fromkeys(NAMES, pl.Float64)}
+    found = [pl.DataFrame(schema=schema)]
+    for number, time in enumerate(times["as_of"]):
+        by_then = [known for known in kinds if known.as_of <= time]
+        if not by_then:
+            continue
+        before, known = period <= number, by_then[-1]
         odds = np.empty((len(users), COUNT))
         for kind, log_chance in enumerate(known.log_chance):
-            weights = (times * log_chance[move])[before].astype(float)  # whole, so exact
+            weights = (often * log_chance[move])[before].astype(float)  # whole, so exact
             odds[:, kind] = np.bincount(user[before], weights, minlength=len(users)) / _MILLION
         chance = _normalised(odds + known.log_share)
-        columns = {name: chance[:, kind] for kind, name in enumerate(NAMES)}
-        found.append(users.with_columns(pl.lit(known.as_of).alias("looked_at"), **_series(columns)))
-    schema = {"user_id": pl.String, "looked_at": pl.Date, **dict.fromkeys(NAMES, pl.Float64)}
-    chances = pl.concat(found) if found else pl.DataFrame(schema=schema)
-    of_whole_log = pl.col("protocol") == WHOLE_LOG
-    end = cutoffs[-1] if cutoffs else None
-    return (
-        rows.select(key)
-        .with_columns(looked_at=pl.when(of_whole_log).then(pl.lit(end)).otherwise("as_of"))
-        .join(chances, on=["user_id", "looked_at"], how="left")
-        .select(*key, *NAMES)
-    )
+        columns = {name: pl.Series(chance[:, kind]) for kind, name in enumerate(NAMES)}
+        found.append(users.with_columns(pl.lit(time).alias("looked_at"), **columns))
+    return rows.join(pl.concat(found), on=["user_id", "looked_at"], how="left").select(*key, *NAMES)
 
 
-def in_words(kinds: Kinds, pages: int = 3) -> dict[str, str]:
-    """What sets each kind apart, e.g. "11 % of users: Thumbs Up 1.8 times as often as others"."""
+def in_words(kinds: Kinds, pages: int = 2) -> dict[str, str]:
+    """What sets each kind apart: "11% of users: Roll Advert 2.9, Thumbs Up 0.77 times as usual"."""
     share = np.exp(kinds.log_share)
     usual = share @ kinds.visits
     words = {}
@@ -152,21 +173,17 @@ def in_words(kinds: Kinds, pages: int = 3) -> dict[str, str]:
         ratio = (visits + 1e-4) / (usual + 1e-4)
         telling = np.argsort(-np.abs(np.log(ratio)) * np.sqrt(usual))[:pages]
         said = ", ".join(f"{moves.TO[page]} {ratio[page]:.2g}" for page in telling)
-        words[name] = f"{part:.0%} of users; times as often as users do on average: {said}"
+        words[name] = f"{part:.0%} of users: {said} times as usual"
     return words
 
 
-def _series(columns: dict[str, np.ndarray]) -> dict[str, pl.Series]:
-    return {name: pl.Series(values) for name, values in columns.items()}
-
-
-def _as_kinds(cutoff: date, counts: np.ndarray, chance: np.ndarray, share: np.ndarray) -> Kinds:
+def _as_kinds(as_of: date, counts: np.ndarray, chance: np.ndarray, share: np.ndarray) -> Kinds:
     member, _ = _expected(counts, chance, share)
     to = np.arange(moves.COUNT) % len(moves.TO)
     taken = member.T @ counts
     visits = np.stack([np.bincount(to, row, minlength=len(moves.TO)) for row in taken])
     return Kinds(
-        cutoff,
+        as_of,
         np.rint(np.log(chance) * _MILLION).astype(np.int64),
         np.log(share),
         visits / np.maximum(visits.sum(axis=1, keepdims=True), 1),

@@ -194,7 +194,6 @@ def calibration_error_by_chance(probability: np.ndarray, draws: int = 200, seed:
 def metric_values(scored: Scored, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Every metric for every column of `weights` (rows x resamples); NaN where undefined."""
     label, probability, flagged, flagged_balanced, flagged_weighted = scored
-    clipped = np.clip(probability, 1e-15, 1 - 1e-15)
     in_bin = equal_bins(probability) == np.arange(CALIBRATION_BINS)[:, None]
     # What is a weighted sum over rows, in one product.
     per_row = {
@@ -206,7 +205,7 @@ def metric_values(scored: Scored, weights: np.ndarray) -> dict[str, np.ndarray]:
         "flagged_balanced": flagged_balanced,
         "hits_weighted": label * flagged_weighted,
         "flagged_weighted": flagged_weighted,
-        "log_loss": -np.log(np.where(label > 0, clipped, 1 - clipped)),
+        "log_loss": log_loss(label, probability),
         "squared_error": (label - probability) ** 2,
         **{profit_name(c, s): (probability * s > c) * (label * s - c) for c, s in PROFIT_GRID},
     }
@@ -262,6 +261,12 @@ def best_threshold(label: np.ndarray, probability: np.ndarray, aim: str = "f1") 
     above = np.append(1.0, ordered)  # a bound for flagging nobody, then each row
     last = np.append(-1, curve.last)[np.argmax(worth)] + 1
     return float((above[last] + above[min(last + 1, len(ordered))]) / 2)
+
+
+def log_loss(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Negative log likelihood of each row, nats; `probability` may have further axes before."""
+    clipped = np.clip(probability, 1e-15, 1 - 1e-15)
+    return -np.log(np.where(label > 0, clipped, 1 - clipped))
 
 
 def pr_auc(label: np.ndarray, probability: np.ndarray) -> float:

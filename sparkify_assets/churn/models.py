@@ -4,8 +4,8 @@ Belongs here: the candidates and baselines behind one interface, and their defau
 Does not belong here: which rows to learn from (`splits.py`), which model is best and its threshold
 (`evaluation.py`), and words for people (`factors.py`, `scoring.py`).
 
-A stored model is a zip file of `model.json` (kind, feature list, typical values, parameters) and,
-where a library has its own format, its file: XGBoost's UBJSON, skops for scikit-learn. No pickle.
+A stored model is a zip file of `model.json` (kind, feature list, typical values, parameters) and
+further files: the model that it builds on, XGBoost's own UBJSON. No pickle.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import io
 import json
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,31 +23,25 @@ import numpy as np
 import pandas as pd
 
 from sparkify_assets.churn import boosting
+from sparkify_assets.churn.calibration import Line
+from sparkify_assets.churn.search import ENOUGH_TO_SEARCH
 from sparkify_assets.errors import NotEnoughDataError, SparkifyError
 
 if TYPE_CHECKING:
     import xgboost
-    from sklearn.ensemble import RandomForestClassifier
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # The simplest first.
-CANDIDATES = ("logistic_regression", "xgboost", "blend", "random_forest")
+REGRESSION, BOOSTED = CANDIDATES = ("logistic_regression", "boosted_regression")
 # The features each baseline may see. They are logistic regressions: no feature = the base rate.
 BASELINES: Mapping[str, tuple[str, ...]] = {
     "prevalence": (),
     "level_only": ("is_paid",),
     "sessions_per_day": ("sessions_per_day_lifetime",),
 }
-# The blend is the mean of these in log-odds, so that their contributions still add up.
-BLENDED = ("logistic_regression", "xgboost")
-
-# How far a base value and contributions may be off the prediction, in the model's scale. XGBoost
+# How far a base value and contributions may be off the prediction, in log-odds. XGBoost
 # works in single precision: some hundred trees are off by about 4e-6.
 ADDITIVE_WITHIN = 1e-4
-
-# All that a stored forest holds beyond what skops trusts by itself. A forged tree could point
-# outside its own arrays, so `Forest.restore` checks that none does.
-TRUSTED_TYPES = ["sklearn.tree._tree.Tree"]
 
 
 def as_matrix(frame: Any, features: Sequence[str]) -> np.ndarray:
@@ -95,16 +89,15 @@ class Model(ABC):
     typical: np.ndarray
 
     kind: ClassVar[str]
-    scale: ClassVar[str] = "log-odds"  # what base_value and contributions add up to
 
     def predict(self, frame: Any) -> np.ndarray:
         """Probability of churn for each row of a pandas or Polars frame."""
         return self.predict_matrix(as_matrix(frame, self.features))
 
     def contributions(self, frame: Any) -> np.ndarray:
-        """What each feature adds to each row's prediction, (rows, features), in `scale`.
+        """What each feature adds to each row's prediction, (rows, features), in log-odds.
 
-        `base_value` plus a row's contributions is its prediction (in `scale`). Raises
+        `base_value` plus a row's contributions is its prediction in log-odds. Raises
         SparkifyError where it is not, within ADDITIVE_WITHIN.
         """
         return self.explain_matrix(as_matrix(frame, self.features))
@@ -112,12 +105,12 @@ class Model(ABC):
     def explain_matrix(self, x: np.ndarray) -> np.ndarray:
         """`contributions_matrix`, having checked that they add up to the predictions."""
         contributions = self.contributions_matrix(x)
-        off = np.abs(self.base_value + contributions.sum(axis=1) - self.scaled_matrix(x))
+        off = np.abs(self.base_value + contributions.sum(axis=1) - self.log_odds_matrix(x))
         if not off.max(initial=0.0) <= ADDITIVE_WITHIN:
             raise SparkifyError(
                 f"The contributions of the model {self.name} do not add up to its predictions: "
                 f"in {int((~(off <= ADDITIVE_WITHIN)).sum())} of {len(x)} rows they are off by up "
-                f"to {off.max():.3g} ({self.scale}; {ADDITIVE_WITHIN:g} is allowed). Reasons from "
+                f"to {off.max():.3g} (log-odds; {ADDITIVE_WITHIN:g} is allowed). Reasons from "
                 "them would be wrong, so none are given. Train the model again; if that does not "
                 "help, go back to the library versions that it was trained with."
             )
@@ -126,14 +119,14 @@ class Model(ABC):
     @property
     @abstractmethod
     def base_value(self) -> float:
-        """The prediction before any feature is known, in `scale`."""
+        """The prediction before any feature is known, in log-odds."""
+
+    def predict_matrix(self, x: np.ndarray) -> np.ndarray:
+        return probability(self.log_odds_matrix(x))
 
     @abstractmethod
-    def predict_matrix(self, x: np.ndarray) -> np.ndarray: ...
-
-    @abstractmethod
-    def scaled_matrix(self, x: np.ndarray) -> np.ndarray:
-        """The predictions in `scale`, found without the contributions."""
+    def log_odds_matrix(self, x: np.ndarray) -> np.ndarray:
+        """The predictions in log-odds, found without the contributions."""
 
     @abstractmethod
     def contributions_matrix(self, x: np.ndarray) -> np.ndarray: ...
@@ -148,7 +141,7 @@ class Model(ABC):
         """The model of `parts`; `common` holds name, features and typical."""
 
     def save(self) -> bytes:
-        """The model as a zip file; the same model gives the same bytes, unless it is a forest."""
+        """The model as a zip file; the same model gives the same bytes."""
         plain, files = self.parts()
         header = {
             "format_version": FORMAT_VERSION,
@@ -233,10 +226,7 @@ class Linear(Model):
         unknown = np.isnan(x) - self.unknown_share
         return self.standardised(x) * self.weight + unknown * self.unknown_weight
 
-    def predict_matrix(self, x: np.ndarray) -> np.ndarray:
-        return _probability(self.intercept + self.contributions_matrix(x).sum(axis=1))
-
-    def scaled_matrix(self, x: np.ndarray) -> np.ndarray:
+    def log_odds_matrix(self, x: np.ndarray) -> np.ndarray:
         unknown = np.isnan(x) - self.unknown_share
         return self.intercept + self.standardised(x) @ self.weight + unknown @ self.unknown_weight
 
@@ -254,15 +244,22 @@ class Linear(Model):
 
 @dataclass(frozen=True, eq=False)
 class Boosted(Model):
-    """XGBoost's gradient boosted trees; contributions are its own (exact) SHAP values."""
+    """A regression, and XGBoost's trees for what it gets wrong.
 
-    kind: ClassVar[str] = "xgboost"
+    Where rows are few the trees add little and the regression stays; where they are many the trees
+    do not have to learn first what a line says better. The trees' contributions are XGBoost's own
+    (exact) SHAP values.
+    """
 
+    kind: ClassVar[str] = "boosted_regression"
+
+    regression: Linear
     booster: xgboost.Booster
 
     @cached_property
     def base_value(self) -> float:
-        return float(self._shap(np.full((1, len(self.features)), np.nan))[0, -1])
+        nothing_known = np.full((1, len(self.features)), np.nan)
+        return self.regression.base_value + float(self._shap(nothing_known)[0, -1])
 
     def _shap(self, x: np.ndarray) -> np.ndarray:
         import xgboost
@@ -270,16 +267,15 @@ class Boosted(Model):
         return self.booster.predict(xgboost.DMatrix(x), pred_contribs=True).astype(float)
 
     def contributions_matrix(self, x: np.ndarray) -> np.ndarray:
-        return self._shap(x)[:, :-1]
+        return self.regression.contributions_matrix(x) + self._shap(x)[:, :-1]
 
-    def predict_matrix(self, x: np.ndarray) -> np.ndarray:
-        return self.booster.inplace_predict(x).astype(float)
-
-    def scaled_matrix(self, x: np.ndarray) -> np.ndarray:
-        return self.booster.inplace_predict(x, predict_type="margin").astype(float)
+    def log_odds_matrix(self, x: np.ndarray) -> np.ndarray:
+        trees = self.booster.inplace_predict(x, predict_type="margin").astype(float)
+        return self.regression.log_odds_matrix(x) + trees
 
     def parts(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        return {}, {"booster.ubj": bytes(self.booster.save_raw("ubj"))}
+        trees = bytes(self.booster.save_raw("ubj"))
+        return {}, {"regression.zip": self.regression.save(), "booster.ubj": trees}
 
     @classmethod
     def restore(
@@ -288,101 +284,58 @@ class Boosted(Model):
         import xgboost
 
         booster = xgboost.Booster({"nthread": 1}, model_file=bytearray(files["booster.ubj"]))
-        return cls(**common, booster=booster)
+        return cls(**common, regression=_linear(files["regression.zip"]), booster=booster)
 
 
 @dataclass(frozen=True, eq=False)
-class Forest(Model):
-    """scikit-learn's random forest; contributions are SHAP values of the probability itself."""
+class Calibrated(Model):
+    """Another model, whose log-odds are corrected by a line."""
 
-    kind: ClassVar[str] = "forest"
-    scale: ClassVar[str] = "probability"
+    kind: ClassVar[str] = "calibrated"
 
-    forest: RandomForestClassifier
-
-    @cached_property
-    def _explainer(self) -> Any:
-        import shap
-
-        return shap.TreeExplainer(self.forest)
-
-    @cached_property
-    def base_value(self) -> float:
-        return float(self._explainer.expected_value[1])
-
-    def contributions_matrix(self, x: np.ndarray) -> np.ndarray:
-        return self._explainer.shap_values(x, check_additivity=False)[:, :, 1]
-
-    def predict_matrix(self, x: np.ndarray) -> np.ndarray:
-        return self.forest.predict_proba(x)[:, 1]
-
-    def scaled_matrix(self, x: np.ndarray) -> np.ndarray:
-        return self.predict_matrix(x)
-
-    def parts(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        import skops.io
-
-        return {}, {"forest.skops": skops.io.dumps(self.forest)}
+    model: Model
+    line: Line
 
     @classmethod
-    def restore(
-        cls, common: dict[str, Any], plain: dict[str, Any], files: dict[str, bytes]
-    ) -> Forest:
-        import skops.io
-
-        forest = skops.io.loads(files["forest.skops"], trusted=TRUSTED_TYPES)
-        for tree in (estimator.tree_ for estimator in forest.estimators_):
-            children = np.concatenate([tree.children_left, tree.children_right])
-            if children.max() >= tree.node_count or tree.feature.max() >= len(common["features"]):
-                raise SparkifyError("The stored model is damaged: a tree points outside itself.")
-        return cls(**common, forest=forest)
-
-
-@dataclass(frozen=True, eq=False)
-class Blend(Model):
-    """The mean of other models' log-odds: each is wrong in its own way."""
-
-    kind: ClassVar[str] = "blend"
-
-    models: tuple[Model, ...]
+    def of(cls, model: Model, line: Line) -> Calibrated:
+        return cls(model.name, model.features, model.typical, model, line)
 
     @property
     def base_value(self) -> float:
-        return float(np.mean([model.base_value for model in self.models]))
+        return float(self.line(np.array(self.model.base_value)))
 
     def contributions_matrix(self, x: np.ndarray) -> np.ndarray:
-        return np.mean([model.contributions_matrix(x) for model in self.models], axis=0)
+        return self.line.slope * self.model.contributions_matrix(x)
 
-    def predict_matrix(self, x: np.ndarray) -> np.ndarray:
-        odds = [_log_odds(model.predict_matrix(x)) for model in self.models]
-        return _probability(np.mean(odds, axis=0))
-
-    def scaled_matrix(self, x: np.ndarray) -> np.ndarray:
-        return np.mean([model.scaled_matrix(x) for model in self.models], axis=0)
+    def log_odds_matrix(self, x: np.ndarray) -> np.ndarray:
+        return self.line(self.model.log_odds_matrix(x))
 
     def parts(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        return {}, {f"{model.name}.zip": model.save() for model in self.models}
+        return asdict(self.line), {"model.zip": self.model.save()}
 
     @classmethod
     def restore(
         cls, common: dict[str, Any], plain: dict[str, Any], files: dict[str, bytes]
-    ) -> Blend:
-        return cls(**common, models=tuple(load(content) for content in files.values()))
+    ) -> Calibrated:
+        return cls(**common, model=load(files["model.zip"]), line=Line(**plain))
 
 
-KINDS: dict[str, type[Model]] = {cls.kind: cls for cls in (Linear, Boosted, Forest, Blend)}
+def _linear(data: bytes) -> Linear:
+    model = load(data)
+    if not isinstance(model, Linear):
+        raise SparkifyError("The stored model is damaged: its regression is something else.")
+    return model
+
+
+KINDS: dict[str, type[Model]] = {cls.kind: cls for cls in (Linear, Boosted, Calibrated)}
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """What a fit may need besides its rows.
-
-    `users` (one a row) keeps a user's rows together where a fit holds rows out to find its size;
-    without it each row counts as a user. `workers` train what is too large for one machine.
-    """
+    """What a fit may need besides its rows: hyper-parameters, and workers for a large table."""
 
     seed: int = 0
-    users: np.ndarray | None = None
+    settings: boosting.Settings = boosting.DEFAULTS
     workers: boosting.Workers | None = None
 
 
@@ -402,8 +355,7 @@ def fit(
     and SparkifyError for features that are missing, not numbers or infinite.
     """
     x, outcome = as_matrix(frame, features), np.asarray(label, dtype=bool)
-    users = np.asarray(frame["user_id"]) if "user_id" in frame.columns else None
-    return fit_all([name], x, outcome, features, Fitting(seed, users, workers), baselines)[name]
+    return fit_all([name], x, outcome, features, Fitting(seed, workers=workers), baselines)[name]
 
 
 def fit_all(
@@ -415,7 +367,7 @@ def fit_all(
     baselines: Mapping[str, Sequence[str]] = BASELINES,
     core: Sequence[str] | None = None,
 ) -> dict[str, Model]:
-    """Fit several on the same rows; what a blend is made of is fitted once.
+    """Fit several on the same rows; what another builds on is fitted once.
 
     Candidates learn from the features `core`, by default all; baselines from their own.
     """
@@ -431,21 +383,20 @@ def fit_all(
 
     def fit_one(name: str) -> Model:
         if name not in fitted:
-            if name == "blend":
-                parts = tuple(fit_one(part) for part in BLENDED)
-                fitted[name] = Blend(name, **common, models=parts)
-            elif name in baselines:
+            if name in baselines:
                 fitted[name] = _fit_baseline(name, x, label, features, baselines[name])
+            elif name == REGRESSION:
+                fitted[name] = _fit_linear(name, x_seen, label, common)
             else:
-                fitted[name] = _FITTERS[name](name, x_seen, label, common, how)
+                regression = fit_one(REGRESSION)
+                assert isinstance(regression, Linear)
+                fitted[name] = _fit_boosted(name, x_seen, label, common, regression, how)
         return fitted[name]
 
     return {name: fit_one(name) for name in names}
 
 
-def _fit_linear(
-    name: str, x: np.ndarray, label: np.ndarray, common: dict[str, Any], how: Fitting
-) -> Linear:
+def _fit_linear(name: str, x: np.ndarray, label: np.ndarray, common: dict[str, Any]) -> Linear:
     unknown = np.isnan(x)
     squares, others = np.nansum(x**2, axis=0), np.maximum((~unknown & (x != 0)).sum(axis=0), 1)
     spread = np.where(squares > 0, np.sqrt(squares / others), 1.0)
@@ -469,7 +420,7 @@ def _fit_linear(
         coefficients, intercept = _ridge(design, label)
         weight[varied], unknown_weight[telling] = np.split(coefficients, [varied.sum()])
     else:
-        intercept = float(_log_odds(label.mean()))
+        intercept = float(log_odds(label.mean()))
     return Linear(
         name,
         **common,
@@ -494,7 +445,7 @@ def _ridge(design: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, float]:
     from sklearn.linear_model import LogisticRegression
 
     default = 1 / design.shape[1]
-    enough = label.sum() >= boosting.ENOUGH_TO_SEARCH
+    enough = label.sum() >= ENOUGH_TO_SEARCH
     model = LogisticRegression(C=default, max_iter=500, warm_start=True)
     best, found = -np.inf, (np.empty(0), 0.0)
     for variance in default * np.array([1, 3, 10, 30, 100] if enough else [1]):
@@ -513,8 +464,8 @@ def _evidence(
     """Log marginal likelihood of a prior variance of the weights, up to a constant."""
     odds = design @ weight + intercept
     likelihood = float((label * odds - np.logaddexp(0, odds)).sum())
-    probability = _probability(odds)
-    information = probability * (1 - probability)
+    chance = probability(odds)
+    information = chance * (1 - chance)
     centred = design - information @ design / information.sum()  # the intercept is free
     curvature = np.eye(len(weight)) + variance * (centred.T * information) @ centred
     return likelihood - weight @ weight / (2 * variance) - np.linalg.slogdet(curvature)[1] / 2
@@ -528,38 +479,20 @@ def _fit_baseline(
         raise SparkifyError(f"The baseline {name} needs the feature {missing[0]}, which is absent.")
     x = x[:, [list(features).index(feature) for feature in seen]]
     common: dict[str, Any] = {"features": tuple(seen), "typical": _median(x)}
-    return _fit_linear(name, x, label, common, Fitting())
+    return _fit_linear(name, x, label, common)
 
 
-def _fit_forest(
-    name: str, x: np.ndarray, label: np.ndarray, common: dict[str, Any], how: Fitting
-) -> Forest:
-    from sklearn.ensemble import RandomForestClassifier
-
-    # A user's rows are alike: a third of them a tree keeps trees different, and halves the time.
-    drawn = min(len(x) / 3, 10_000)
-    forest = RandomForestClassifier(
-        n_estimators=60,  # each costs a millisecond whatever the rows; more add little
-        max_samples=drawn / len(x),
-        # Larger leaves for more rows: smoother probabilities.
-        min_samples_leaf=max(2, round(np.sqrt(drawn) / 4)),
-        random_state=how.seed,
-    )
-    return Forest(name, **common, forest=forest.fit(x.astype(np.float32), label))
-
-
-def _fit_xgboost(
-    name: str, x: np.ndarray, label: np.ndarray, common: dict[str, Any], how: Fitting
+def _fit_boosted(
+    name: str,
+    x: np.ndarray,
+    label: np.ndarray,
+    common: dict[str, Any],
+    regression: Linear,
+    how: Fitting,
 ) -> Boosted:
-    booster = boosting.fit(x, label, seed=how.seed, users=how.users, workers=how.workers)
-    return Boosted(name, **common, booster=booster)
-
-
-_FITTERS: dict[str, Callable[..., Model]] = {
-    "logistic_regression": _fit_linear,
-    "random_forest": _fit_forest,
-    "xgboost": _fit_xgboost,
-}
+    start = regression.log_odds_matrix(x)
+    booster = boosting.fit(x, label, start, how.settings, seed=how.seed, workers=how.workers)
+    return Boosted(name, **common, regression=regression, booster=booster)
 
 
 def _median(x: np.ndarray) -> np.ndarray:
@@ -570,10 +503,10 @@ def _median(x: np.ndarray) -> np.ndarray:
     return result
 
 
-def _probability(log_odds: np.ndarray) -> np.ndarray:
+def probability(log_odds: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-log_odds))
 
 
-def _log_odds(probability: Any) -> Any:
-    clipped = np.clip(probability, 1e-9, 1 - 1e-9)
+def log_odds(chance: Any) -> Any:
+    clipped = np.clip(chance, 1e-9, 1 - 1e-9)
     return np.log(clipped / (1 - clipped))
