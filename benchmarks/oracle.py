@@ -56,6 +56,7 @@ CEILINGS = {
     (31, 30): {"roc_auc": 0.796, "pr_auc": 0.362, "balanced_accuracy": 0.721, "lift_top_10": 3.6},
 }
 NEAR_THE_CEILING = 0.015
+CALIBRATION_GOAL = 0.01
 SHARE_GOALS = {"roc_auc": 0.95, "pr_auc": 0.85}
 WORDS = {
     "roc_auc": "ROC AUC",
@@ -246,6 +247,9 @@ def show(predictions: pd.DataFrame, ceiling: Mapping[str, float]) -> None:
             chance = 0.5 if metric == "roc_auc" else float(truly.mean())
             mean = share(in_mean[name][metric], chance, best_in_mean[metric])
             _row(f"{who} {WORDS[metric]}, expected, of the oracle's", mean)
+        if name == evaluation.CHOSEN:
+            off = found["expected_calibration_error"]
+            _row(f"{who} calibration error", *_with_interval(off), CALIBRATION_GOAL, most=True)
 
 
 def _words(name: str, rows: pd.DataFrame) -> str:
