@@ -285,7 +285,9 @@ def _found(finished: Sequence[Any], rows: int) -> Found:
 
 def _fingerprint(x: np.ndarray, label: np.ndarray, users: np.ndarray, seed: int) -> str:
     """Of all that a search depends on."""
-    found = hashlib.sha256(f"{seed} {MOST_ROUNDS} {_MOST_ROWS} {_PARTS} {DEFAULTS}".encode())
+    rules = (MOST_ROUNDS, _ROUNDS_OF_FEW, _PATIENCE, _MOST_ROWS, _PARTS, ENOUGH_TO_SEARCH, DEFAULTS)
+    a_point = _plan(2)[1].params  # changes with the space that is searched
+    found = hashlib.sha256(f"{seed} {rules} {a_point}".encode())
     for part in (x, label, users.astype(str)):
         found.update(np.ascontiguousarray(part).tobytes())
     return found.hexdigest()[:24]
