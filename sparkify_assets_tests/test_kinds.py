@@ -115,7 +115,10 @@ def test_any_split_of_the_users_gives_the_same_to_the_last_digit() -> None:
 def test_nothing_learned_is_unknown_and_few_users_are_all_taken() -> None:
     table, _ = crowd(4)
     assert chances(table, [], CUTOFFS[0])[kinds.NAMES[0]].null_count() == 4
+    assert chances(table.clear(), [], CUTOFFS[0]).is_empty()
     assert kinds.learn(kinds.steps(table.clear(), LESSONS), LESSONS) == []
+    no_week = kinds.lessons(pl.Series([at(0)]), START.date(), START.date() + timedelta(days=1))
+    assert kinds.learn(kinds.steps(table, no_week), no_week) == []
     words = kinds.in_words(kinds.learn(kinds.steps(table, LESSONS), LESSONS)[-1])
     assert set(words) == set(kinds.NAMES)
     assert "Thumbs Up" in words["kind_1"]

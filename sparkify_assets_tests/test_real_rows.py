@@ -89,7 +89,7 @@ def test_a_few_rows_go_as_far_as_the_features(
     assert not found.success
     said = [line for line in found.said.splitlines() if "FAILED" in line]
     assert said == [
-        f"  FAILED trained model: {churned} users churned; at least 10 are needed to train and "
+        f"  FAILED model trials: {churned} users churned; at least 10 are needed to train and "
         f"test a model (of {users} users whose outcome is known)."
     ]
     assert "Traceback" not in found.said

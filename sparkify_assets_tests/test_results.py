@@ -88,7 +88,7 @@ def test_what_leaks_and_what_is_simulated_is_said(readme: Path) -> None:
     assert table[0][0] == "mini, simulated"
     seed = [cells[1:] for cells in table if "the notebook before" in cells[0]]
     assert seed == [["", "", "0.40"], ["", "", "0.80"]]
-    assert "simulated: 100 users, 61 days, seed 1. Every figure is about" in readme.read_text()
+    assert "simulated: 100 users, 61 days, seed 5. Every figure is about" in readme.read_text()
 
 
 def test_of_a_real_log_only_the_last_part_of_its_place_is_told(finished: Run) -> None:

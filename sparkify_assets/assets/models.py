@@ -66,6 +66,7 @@ def model_trials(
     lake: LakeResource,
     feature_table: Version,
 ) -> Rows:
+    _check_can_learn(lake.lake, context.partition_key, feature_table)
     rows = _learnable(lake.lake, context.partition_key, cutoffs.FORECAST)
     how = evaluation.How(seed=config.seed, budget=_budget(context, config))
     found = evaluation.searched(rows, FEATURE_NAMES, how)
@@ -73,6 +74,17 @@ def model_trials(
     table = pl.DataFrame(found.to_rows(), schema=MODEL_TRIALS.polars_schema)
     said = {"feature_table": feature_table.number, "settings": asdict(found.settings)}
     return Rows(table, said)
+
+
+def _check_can_learn(lake: Lake, dataset: str, feature_table: Version) -> None:
+    """Raise NotEnoughDataError where there are too few users, or the log is too short."""
+    said = feature_table.metadata
+    evaluation.check_enough(_learnable(lake, dataset, cutoffs.WHOLE_LOG, _OUTCOME).to_pandas())
+    cutoffs.check_horizon(
+        cutoffs.Span(*(date.fromisoformat(said[name]) for name in _SPAN)),
+        said["cutoffs"],
+        said["horizon_days"],
+    )
 
 
 def _budget(context: dg.AssetExecutionContext, config: SearchConfig | EvaluationConfig) -> Budget:
@@ -96,12 +108,7 @@ def trained_model(
     feature_table: Version,
 ) -> Rows:
     dataset, said = context.partition_key, feature_table.metadata
-    evaluation.check_enough(_learnable(lake.lake, dataset, cutoffs.WHOLE_LOG, _OUTCOME).to_pandas())
-    cutoffs.check_horizon(
-        cutoffs.Span(*(date.fromisoformat(said[name]) for name in _SPAN)),
-        said["cutoffs"],
-        said["horizon_days"],
-    )
+    _check_can_learn(lake.lake, dataset, feature_table)
     trained = evaluation.train(
         _learnable(lake.lake, dataset, cutoffs.FORECAST),
         FEATURE_NAMES,

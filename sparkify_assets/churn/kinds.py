@@ -88,7 +88,7 @@ def steps(days: pl.DataFrame, times: pl.DataFrame) -> pl.DataFrame:
         )
         .drop_nulls("period")
     )
-    if "share" in times.columns and times["share"].min() != 1.0:
+    if in_period.height and "share" in times.columns:
         in_period = in_period.filter(_place(in_period["user_id"]) < pl.col("share"))
     return (
         in_period.explode("moves")
@@ -138,7 +138,7 @@ def likely(days: pl.DataFrame, rows: pl.DataFrame, kinds: Sequence[Kinds]) -> pl
     learned. Rows of the whole log, which leak by design, are looked at with the kinds of its end.
     """
     key = ["protocol", "user_id", "as_of"]
-    end = max([known.as_of for known in kinds[-1:]] + days["day"].sort().to_list()[-1:])
+    end = max([date.min, *(known.as_of for known in kinds), *days["day"].sort().to_list()[-1:]])
     looked_at = pl.when(pl.col("protocol") == WHOLE_LOG).then(end + timedelta(days=1))
     rows = rows.select(*key, looked_at.otherwise("as_of").alias("looked_at"))
     times = rows.select(pl.col("looked_at").alias("as_of").unique().sort())
