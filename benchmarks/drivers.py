@@ -33,7 +33,8 @@ HORIZON_DAYS = 10
 FOLDS, SEED = 5, 1
 # What drives churn -> the features that tell of it.
 DRIVERS = {
-    "session rate": r"sessions_(?:per_day|so_far|trend)|gap_days|days_since_last|quiet_for_gaps",
+    "session rate": r"sessions?_(?:per_day|so_far|trend|rate)|gap_days|days_since_last|quiet_for",
+    "hidden cohort": r"kind_",
     "level": r"is_paid|days_at_level|paid_share",
     "adverts": r"advert",
     "Thumbs Down": r"thumbs_down",
@@ -44,6 +45,7 @@ DRIVERS = {
 NOISE_THEMES = ("person", "device")
 # Whether more of it comes with more churn in the generator; of the others it depends on the cohort.
 DIRECTIONS = {
+    "session_rate_ratio": 1,
     "sessions_per_day": 1,
     "is_paid": 1,
     "many_adverts": 1,
