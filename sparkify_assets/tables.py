@@ -18,6 +18,7 @@ from sparkify_assets.churn.cutoffs import FORECAST, WHOLE_LOG
 from sparkify_assets.churn.days import DAY_PARTS, PAID_PAGES
 from sparkify_assets.churn.features import FEATURES
 from sparkify_assets.churn.metrics import THRESHOLDS
+from sparkify_assets.churn.moves import LEVELS
 from sparkify_assets.churn.pages import PAGES
 from sparkify_assets.churn.registry import LIVE, REFUSED, RETIRED
 from sparkify_assets.events.buckets import BUCKETS
@@ -140,8 +141,6 @@ def _columns(*columns: Column | Sequence[Column]) -> tuple[Column, ...]:
         flat.extend([item] if isinstance(item, Column) else item)
     return tuple(flat)
 
-
-LEVELS = ("free", "paid")
 
 RAW_EVENTS = Table(
     "raw_events",

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from sparkify_assets.churn import days, kinds, moves
+from sparkify_assets.tables import USER_DAYS
 from sparkify_assets_tests.frames import START, at, event, events
 
 CUTOFFS = [START.date() + timedelta(days=n) for n in (14, 28)]
@@ -59,7 +60,7 @@ def crowd(users: int, seed: int = 0) -> tuple[pl.DataFrame, dict[str, bool]]:
             rows.append(
                 {"user_id": user, "day": START.date() + timedelta(days=day), "moves": taken}
             )
-    schema = {"user_id": pl.String, "day": pl.Date, "moves": moves.MOVE_COUNTS}
+    schema = {"user_id": pl.String, "day": pl.Date, "moves": USER_DAYS.polars_schema["moves"]}
     return pl.DataFrame(rows, schema=schema), often
 
 

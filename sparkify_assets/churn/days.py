@@ -57,14 +57,15 @@ def in_order(events: pl.DataFrame) -> pl.DataFrame:
         same_user & pl.col("session_id").eq_missing(pl.col("session_id").shift(1))
     ).fill_null(False)
     ordered = events.sort("user_id", "event_time", "item_in_session", maintain_order=True)
-    return ordered.with_columns(level_and_page=moves.level_and_page()).with_columns(
+    numbered = ordered.with_columns(level_and_page=moves.level_and_page())
+    return numbered.with_columns(
         new_session=new_session,
         move=moves.move(same_user, new_session),
         new_level=(same_user & (pl.col("level") != pl.col("level").shift(1))).fill_null(False),
         seconds_since_last=pl.when(same_user).then(
             pl.col("event_time").diff().dt.total_microseconds() / 1e6
         ),
-    )
+    ).drop("level_and_page")
 
 
 def user_days(events: pl.DataFrame) -> pl.DataFrame:

@@ -150,6 +150,7 @@ class How:
 
 
 AS_USUAL = How()
+_NO_FOLD = -1  # left out, it leaves all rows in
 
 
 @dataclass(frozen=True)
@@ -379,14 +380,14 @@ def _predictions(rows: _Rows, probability: np.ndarray, choice: Choice) -> pd.Dat
 
 
 def _fit_without(
-    rows: _Rows, fold: np.ndarray, left_out: Sequence[tuple[int, ...]], settings: Settings
+    rows: _Rows, fold: np.ndarray, left_out: Sequence[int], settings: Settings
 ) -> list[tuple[dict[str, Model], np.ndarray]]:
-    """For each set of folds: models fitted without it, and their probabilities for its rows."""
+    """For each fold: models fitted without it, and their probabilities for its rows."""
     from joblib import Parallel, delayed  # type: ignore[import-untyped]
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    def one(out: tuple[int, ...]) -> tuple[dict[str, Model], np.ndarray]:
-        held_out = np.isin(fold, out)
+    def one(out: int) -> tuple[dict[str, Model], np.ndarray]:
+        held_out = fold == out
         splits.check_users_apart(rows.frame, ~held_out, held_out)
         fitted = rows.where(~held_out).fit(settings)
         return fitted, rows.where(held_out).predict(fitted)
@@ -420,8 +421,7 @@ def _search(rows: _Rows) -> Found:
 def _train(rows: _Rows, fold: np.ndarray, settings: Settings) -> tuple[dict[str, Model], Choice]:
     """The procedure: calibrated models of all rows, and what the (inner) folds decided."""
     numbers = np.unique(fold)
-    left_out = [(), *((number,) for number in numbers)]
-    (fitted, _), *held_out = _fit_without(rows, fold, left_out, settings)
+    (fitted, _), *held_out = _fit_without(rows, fold, [_NO_FOLD, *numbers], settings)
     probability = np.empty((len(rows.names), len(fold)))
     for number, (_, predicted) in zip(numbers, held_out, strict=True):
         probability[:, fold == number] = predicted

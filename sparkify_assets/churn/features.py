@@ -568,8 +568,7 @@ def features(
 
     days: `user_days` of whole users. rows: protocol, user_id, as_of, label; those of other users,
     and those without a day before their cutoff, are left out. population: `population_rates` that
-    holds every as_of of `rows`. known_kinds: `kinds.learn` for the forecast's cutoffs. log_start:
-    the first day of the log.
+    holds every as_of of `rows`. known_kinds: `kinds.learn`. log_start: the first day of the log.
     """
     key = ["protocol", "user_id", "as_of"]
     known = (

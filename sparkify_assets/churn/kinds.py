@@ -7,8 +7,9 @@ have to do with churn, which models learn.
 A user of a kind moves from page to page by that kind's chances: a mixture of first-order Markov
 chains, fitted by expectation maximisation (Cadez, Heckerman, Meek, Smyth and White: Model-Based
 Clustering and Visualization of Navigation Patterns on a Web Site, 2003). How users move tells them
-apart far better than how often they see a page. The kinds at a cutoff start from those at the
-cutoff before, so that a kind keeps its number.
+apart far better than how often they see a page. Kinds are learned anew every week of the log,
+starting from those of the week before, so that a kind keeps its number. A cutoff looks at users
+with the last kinds learned by then: what it knows does not depend on which other cutoffs there are.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _PAGE_OF_MOVE = np.arange(moves.COUNT) // len(moves.TO)
 
 @dataclass(frozen=True)
 class Kinds:
-    """What was learned before a cutoff.
+    """What was learned of all that lies before `as_of`.
 
     `log_chance` (COUNT, moves.COUNT): the logarithm of a step's chance, in whole millionths: sums
     of whole numbers come out the same whatever they are added up in. `log_share` (COUNT,): of the
@@ -138,9 +139,9 @@ def likely(days: pl.DataFrame, rows: pl.DataFrame, kinds: Sequence[Kinds]) -> pl
     learned. Rows of the whole log, which leak by design, are looked at with the kinds of its end.
     """
     key = ["protocol", "user_id", "as_of"]
-    end = max([date.min, *(known.as_of for known in kinds), *days["day"].sort().to_list()[-1:]])
-    looked_at = pl.when(pl.col("protocol") == WHOLE_LOG).then(end + timedelta(days=1))
-    rows = rows.select(*key, looked_at.otherwise("as_of").alias("looked_at"))
+    of_whole_log = pl.col("protocol") == WHOLE_LOG
+    looked_at = pl.when(of_whole_log).then(pl.lit(date.max)).otherwise("as_of")
+    rows = rows.select(*key, looked_at.alias("looked_at"))
     times = rows.select(pl.col("looked_at").alias("as_of").unique().sort())
     users = days.select(pl.col("user_id").unique().sort())
     taken = steps(days, times).join(users.with_row_index("number"), on="user_id")

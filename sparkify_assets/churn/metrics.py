@@ -361,8 +361,8 @@ def paired_difference(
         for probability in (first, second)
     )
     value, low, high, above = _spread(of_first - of_second)
-    log_loss = _log_loss(label, first) - _log_loss(label, second)
-    return Difference(value, low, high, above, log_loss, len(label), int(label.sum()))
+    loss = float((log_loss(label, first) - log_loss(label, second)).mean())
+    return Difference(value, low, high, above, loss, len(label), int(label.sum()))
 
 
 def roc_auc_interval(
@@ -397,11 +397,6 @@ def _spread(values: np.ndarray) -> tuple[float, float, float, float]:
     others = values[1:][~np.isnan(values[1:])]
     low, high = np.quantile(others, [0.025, 0.975])
     return float(values[0]), float(low), float(high), float((others > 0).mean())
-
-
-def _log_loss(label: np.ndarray, probability: np.ndarray) -> float:
-    said = np.clip(np.where(label, probability, 1 - probability), 1e-15, 1)
-    return float(-np.log(said).mean())
 
 
 def evaluation_metrics(

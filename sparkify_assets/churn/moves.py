@@ -20,8 +20,6 @@ FROM = ("NextSong", *PAGES.values(), "other")
 TO = (*FROM, "end of session")
 COUNT = len(LEVELS) * len(FROM) * len(TO)
 
-MOVE_COUNTS = pl.List(pl.Struct({"move": pl.Int16, "times": pl.Int32}))
-
 
 def level_and_page() -> pl.Expr:
     """A number for where an event is, its level and page: null if unknown or of the outcome."""
@@ -53,7 +51,7 @@ def described(number: int) -> tuple[str, str, str]:
 
 
 def moves_a_day(events: pl.DataFrame) -> pl.DataFrame:
-    """user_id, day, moves (MOVE_COUNTS, by number) of `days.in_order` events with a `day`."""
+    """user_id, day and moves (move and times, by number) of `days.in_order` events with a `day`."""
     return (
         events.drop_nulls("move")
         .group_by("user_id", "day", "move")
