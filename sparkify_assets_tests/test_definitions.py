@@ -8,6 +8,7 @@ import sys
 import dagster as dg
 import pytest
 
+from sparkify_assets.checks import usual
 from sparkify_assets.datasets import DATASETS, dataset_config
 from sparkify_assets.definitions import defs
 from sparkify_assets.tables import TABLES
@@ -80,7 +81,13 @@ def test_tables_show_their_columns(nodes: dict) -> None:
         assert all(column.description for column in schema.columns)
 
 
-WARNINGS = {"model_registry:new_model_went_live", "churn_scores:users_are_as_at_training"}
+WARNINGS = {
+    "model_registry:new_model_went_live",
+    "churn_scores:users_are_as_at_training",
+    "user_labels:as_many_users_churned_as_usual",
+    *(f"{name}:as_many_rows_as_usual" for name in usual.COUNTED),
+    *(f"{name}:as_many_nulls_as_usual" for name in usual.SEEN_THROUGH),
+}
 
 
 def test_checks_are_of_a_partition_and_block_or_warn() -> None:

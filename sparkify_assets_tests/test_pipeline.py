@@ -18,7 +18,7 @@ import pytest
 import zstandard
 from polars.testing import assert_frame_equal
 
-from sparkify_assets.checks import contracts
+from sparkify_assets.checks import contracts, usual
 from sparkify_assets.churn import cutoffs, evaluation, registry
 from sparkify_assets.churn.features import CORE
 from sparkify_assets.resources.lake import Lake
@@ -59,6 +59,9 @@ def test_everything_is_materialized_and_every_check_passes(finished: Run) -> Non
         "model_registry:a_model_is_live",
         "model_registry:new_model_went_live",
         "churn_scores:users_are_as_at_training",
+        "user_labels:as_many_users_churned_as_usual",
+        *(f"{name}:as_many_rows_as_usual" for name in usual.COUNTED),
+        *(f"{name}:as_many_nulls_as_usual" for name in usual.SEEN_THROUGH),
     }
     assert all(finished.checks.values())
 
@@ -366,8 +369,8 @@ def test_a_broken_contract_stops_what_is_built_on_it(
         "cleaned_events:contract"
     ]
     assert (
-        "CHECK FAILED cleaned_events.contract: expected that level is one of free, paid, "
-        "but 1 rows break it"
+        "CHECK FAILED cleaned_events.contract: Expected: level is one of free, paid. "
+        "Found: rows that break this: 1. To look: import polars as pl; "
     ) in found.said
     assert versions(lake) == {name: 1 if name in found.materialized else 0 for name in TABLES}
 
@@ -393,9 +396,9 @@ def test_checks_find_repeated_keys_and_lines_of_two_readings(
         "raw_events:every_line_is_accounted_for",
     }
     for name, table in doubled.items():
-        assert checks[f"{name}:contract"].description == (
-            f"expected that {', '.join(table.key)} is unique, "
-            f"but {written[name].height:,} rows break it"
+        assert (checks[f"{name}:contract"].description or "").startswith(
+            f"Expected: {', '.join(table.key)} is unique. "
+            f"Found: rows that break this: {written[name].height:,}. To look: "
         )
     two = checks["raw_events:every_line_is_accounted_for"].description
     assert two

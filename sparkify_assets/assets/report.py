@@ -7,9 +7,8 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from sparkify_assets.assets.declaring import ANALYTICS, explained
+from sparkify_assets.assets.declaring import ANALYTICS, file_asset
 from sparkify_assets.churn.cutoffs import FORECAST
-from sparkify_assets.datasets import PARTITIONS
 from sparkify_assets.report import figures
 from sparkify_assets.report.data import REGISTRY_COLUMNS, ReportData
 from sparkify_assets.report.page import render
@@ -20,19 +19,17 @@ _FILE = "churn_report/churn_report.html"
 _LOADED = ("churn_scores", "churn_factors", "evaluation_metrics", "evaluation_predictions")
 
 
-@dg.asset(
-    key="churn_report",
+@file_asset(
+    "churn_report",
     description=(
         "One HTML page for people who would rather look than read: who is expected to leave, why, "
         "how sure that is, and what it was made from. Works offline, on a phone and in print."
     ),
-    group_name="churn",
+    group="churn",
     kinds={"html"},
-    owners=[ANALYTICS],
-    partitions_def=PARTITIONS,
+    owner=ANALYTICS,
     deps=[name for name in TABLES if name not in _LOADED],
 )
-@explained
 def churn_report(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
