@@ -34,6 +34,8 @@ class Dataset:
     folds: int
     repeats: int
     resamples: int
+    fresh_hours: int
+    """Scores that are older are called stale."""
 
     @property
     def source(self) -> str | None:
@@ -54,6 +56,7 @@ DATASETS = {
             folds=5,
             repeats=5,
             resamples=1000,
+            fresh_hours=7 * 24,
         ),
         Dataset(
             "full",
@@ -64,6 +67,8 @@ DATASETS = {
             folds=5,
             repeats=1,
             resamples=200,
+            # Scored every day, and some hours for the run to end in.
+            fresh_hours=30,
         ),
     )
 }
