@@ -38,6 +38,8 @@ class Dataset:
     seed: int
     repeats: int
     resamples: int
+    fresh_hours: int
+    """Scores that are older are called stale."""
 
     @property
     def source(self) -> str | None:
@@ -57,6 +59,7 @@ DATASETS = {
             seed=MINI_SEED,
             repeats=5,
             resamples=1000,
+            fresh_hours=7 * 24,
         ),
         Dataset(
             "full",
@@ -66,6 +69,8 @@ DATASETS = {
             seed=1,
             repeats=1,
             resamples=200,
+            # Scored every day, and some hours for the run to end in.
+            fresh_hours=30,
         ),
     )
 }

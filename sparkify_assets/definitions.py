@@ -5,8 +5,11 @@ from typing import Any
 
 import dagster as dg
 
-from sparkify_assets import assets, automation
-from sparkify_assets.checks import contracts, ingest, leaks, models, usual
+from sparkify_assets import assets
+from sparkify_assets.automation.jobs import JOBS
+from sparkify_assets.automation.schedules import schedules
+from sparkify_assets.automation.sensors import new_log_files
+from sparkify_assets.checks import contracts, freshness, ingest, leaks, models, usual
 from sparkify_assets.progress import terminal_logger
 from sparkify_assets.resources.io_manager import LakeIOManager, LakeResource
 from sparkify_assets.resources.lake import default_root
@@ -27,9 +30,11 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
         asset_checks=[
             *contracts.contract_checks(),
             *usual.usual_checks(),
-            *dg.load_asset_checks_from_modules([ingest, leaks, models]),
+            *dg.load_asset_checks_from_modules([freshness, ingest, leaks, models]),
         ],
-        jobs=[automation.everything],
+        jobs=JOBS,
+        schedules=schedules(),
+        sensors=[new_log_files],
         resources=resources | dict(resource_overrides or {}),
         # One Spark session a run: a process (and JVM) a step would take several times as long.
         executor=dg.in_process_executor,

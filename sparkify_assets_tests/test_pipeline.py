@@ -62,6 +62,7 @@ def test_everything_is_materialized_and_every_check_passes(finished: Run) -> Non
         "user_labels:as_many_users_churned_as_usual",
         *(f"{name}:as_many_rows_as_usual" for name in usual.COUNTED),
         *(f"{name}:as_many_nulls_as_usual" for name in usual.SEEN_THROUGH),
+        "churn_scores:scores_are_fresh",
     }
     assert all(finished.checks.values())
 

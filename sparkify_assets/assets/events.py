@@ -1,6 +1,7 @@
 """From the event log to clean events."""
 
 import uuid
+from dataclasses import asdict
 from pathlib import Path
 
 import dagster as dg
@@ -68,6 +69,7 @@ def ingest(
         "ingest_id": uuid.uuid4().hex,
         "source": found.source,
         "simulated": found.simulated,
+        "fingerprint": asdict(found.fingerprint),
         "lines": report.lines,
         "bytes": report.bytes_read,
         "max_rejected_share": config.max_rejected_share,
