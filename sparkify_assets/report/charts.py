@@ -1,7 +1,7 @@
 """Pictures as inline SVG: they scale, print, follow the page's colours and need no library.
 
-Belongs here: geometry. Does not belong here: which figures are drawn (`figures.py`, `page.py`) and
-colours (`templates/style.css`, by class).
+Belongs here: geometry. Does not belong here: which figures are drawn (`pictures.py`) and colours
+(`templates/charts.css`, by class).
 
 Every picture has a title and a description for those who cannot see it; text is escaped.
 """
@@ -9,6 +9,7 @@ Every picture has a title and a description for those who cannot see it; text is
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from sparkify_assets.report.figures import Estimate
 _WIDTH = 360.0
 _HEIGHT = 250.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 18.0, 12.0, 42.0
+_LETTERS = 62  # that fit into a picture's width
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,120 @@ def intervals(
         drawn.append(_dot(place(value), y, style))
         drawn.append(_text(show(value), _WIDTH - 2, y + 4, "end", f"value {style}"))
     return _picture(name, title, description, _WIDTH, height, drawn)
+
+
+def pairs(
+    name: str,
+    title: str,
+    description: str,
+    rows: Sequence[tuple[str, Estimate, Estimate]],
+    y: Axis,
+    label: str,
+) -> Markup:
+    """A slot a (label, churned, stayed): two columns with their intervals as whiskers."""
+    height, left = 220.0, 40.0
+    bottom = height - _BOTTOM
+    slot = (_WIDTH - left) / max(1, len(rows))
+
+    def place(value: float) -> float:
+        return bottom - min(max(value / y.high, 0.0), 1.0) * (bottom - _TOP)
+
+    drawn: list[Markup] = []
+    for tick in y.ticks:
+        drawn.append(_line(left, place(tick), _WIDTH, place(tick), "grid"))
+        drawn.append(_text(y.show(tick), left - 6, place(tick) + 4, "end"))
+    for i, (words, *groups) in enumerate(rows):
+        for (value, low, high), style, at in zip(
+            groups, ("churned", "stayed"), (0.12, 0.52), strict=True
+        ):
+            x, wide = left + (i + at) * slot, slot * 0.36
+            drawn.append(
+                _tag(
+                    "rect",
+                    x=_number(x),
+                    y=_number(place(value)),
+                    width=_number(wide),
+                    height=_number(bottom - place(value)),
+                    class_=f"pillar {style}",
+                )
+            )
+            if low is not None and high is not None:
+                middle = x + wide / 2
+                drawn.append(_line(middle, place(low), middle, place(high), "whisker"))
+        drawn.append(_text(words, left + (i + 0.5) * slot, bottom + 16, "middle"))
+    drawn.append(_line(left, bottom, _WIDTH, bottom, "axis"))
+    drawn.append(_text(label, left + (_WIDTH - left) / 2, height - 6, "middle", "label"))
+    turned = f"rotate(-90 9 {(_TOP + bottom) / 2:.1f})"
+    drawn.append(_text(y.label, 9, (_TOP + bottom) / 2, "middle", "label", transform=turned))
+    return _picture(name, title, description, _WIDTH, height, drawn)
+
+
+def bars(
+    name: str,
+    title: str,
+    description: str,
+    rows: Sequence[tuple[str, float, str, str]],
+) -> Markup:
+    """A row a (words, value, note, class): the words, and below them a bar with its note."""
+    line, gap = 14.0, 26.0
+    highest = max([value for _, value, _, _ in rows], default=0.0) or 1.0
+    drawn: list[Markup] = []
+    y = 0.0
+    for words, value, note, style in rows:
+        for part in textwrap.wrap(words, _LETTERS):
+            y += line
+            drawn.append(_text(part, 0, y, "start", "words"))
+        long = max(value / highest * (_WIDTH - 130), 2.0)
+        drawn.append(
+            _tag(
+                "rect",
+                x="0",
+                y=_number(y + 5),
+                width=_number(long),
+                height="9",
+                rx="2",
+                class_=f"strip {style}",
+            )
+        )
+        drawn.append(_text(note, long + 6, y + 13, "start", "value"))
+        y += gap
+    return _picture(name, title, description, _WIDTH, max(y - 6, 1.0), drawn)
+
+
+def squares(
+    name: str,
+    title: str,
+    description: str,
+    headings: Sequence[str],
+    rows: Sequence[tuple[str, Sequence[tuple[str, str, float, str]]]],
+) -> Markup:
+    """A row of squares a (words, cells); a cell is its value, a note, how dark it is, a class."""
+    left, top, tall = 84.0, 22.0, 72.0
+    wide = (_WIDTH - left) / len(headings)
+    drawn = [
+        _text(words, left + (i + 0.5) * wide, top - 8, "middle", "label")
+        for i, words in enumerate(headings)
+    ]
+    for i, (words, cells) in enumerate(rows):
+        y = top + i * tall
+        drawn.append(_text(words, left - 8, y + tall / 2 + 4, "end", "label"))
+        for j, (value, note, dark, style) in enumerate(cells):
+            x = left + j * wide
+            drawn.append(
+                _tag(
+                    "rect",
+                    x=_number(x + 2),
+                    y=_number(y + 2),
+                    width=_number(wide - 4),
+                    height=_number(tall - 4),
+                    rx="4",
+                    class_=f"square {style}",
+                    fill_opacity=f"{0.08 + 0.42 * min(max(dark, 0.0), 1.0):.2f}",
+                )
+            )
+            drawn.append(_text(value, x + wide / 2, y + tall / 2, "middle", "value large"))
+            drawn.append(_text(note, x + wide / 2, y + tall / 2 + 18, "middle"))
+    return _picture(name, title, description, _WIDTH, top + tall * len(rows), drawn)
 
 
 Quartiles = tuple[float, float, float]

@@ -24,7 +24,7 @@ from sparkify_assets.churn.cutoffs import FORECAST, WHOLE_LOG
 from sparkify_assets.churn.metrics import METRIC_MEANINGS
 from sparkify_assets.churn.models import BASELINES
 from sparkify_assets.churn.scoring import in_words
-from sparkify_assets.report import charts, figures, pictures, words
+from sparkify_assets.report import charts, figures, inline, pictures, words
 from sparkify_assets.report.data import ReportData
 from sparkify_assets.report.figures import Estimate
 from sparkify_assets.report.measures import ESTIMATES, MEASURES, Measure
@@ -48,7 +48,7 @@ def render(report: ReportData) -> str:
         .render(
             dataset=report.dataset,
             simulated=bool(report.log.get("simulated")),
-            style=Markup(_text("style.css")),
+            style=Markup(inline.chart_style() + _text("style.css")),
             script=Markup(script),
             script_hash=_hash(script),
             answer=_answer(report),
@@ -194,10 +194,9 @@ def _panel(report: ReportData, protocol: str) -> dict[str, Any]:
         for tested, style in both
         if tested and (tested is grouped or tested.happened >= _FEWEST_DRAWN)
     ]
-    drawn = (pictures.precision_recall, pictures.reliability, pictures.gain)
     return {
         "leaks": protocol == WHOLE_LOG,
-        "charts": {draw.__name__: draw(protocol, styled) for draw in drawn} if styled else {},
+        "charts": pictures.curves(protocol, styled) if styled else [],
         "two_lines": len(styled) == 2,
         "too_few": temporal.happened if temporal and len(styled) < 2 else None,
         "calibration": figures.calibration(report.metrics, grouped, protocol, "grouped"),

@@ -6,7 +6,8 @@ geometry (`charts.py`) and computing the figures (`figures.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -44,6 +45,96 @@ def expected_by_decile(deciles: pl.DataFrame) -> Markup:
         short,
         "risk decile (10 is the tenth at most risk)",
     )
+
+
+class Curve(NamedTuple):
+    """A picture of how good a model is, with what is written beside it."""
+
+    name: str
+    title: str
+    caption: str
+    chart: Markup
+
+
+def curves(protocol: str, styled: Styled) -> list[Curve]:
+    """What rows that were held back tell of the model."""
+    return [
+        Curve(
+            "precision_recall",
+            "Precision and recall",
+            "Further up and right is better. Without the first hundredth, where single users "
+            "decide. Dotted: guessing.",
+            precision_recall(protocol, styled),
+        ),
+        Curve(
+            "reliability",
+            "Reliability",
+            "On the dotted line, what was said is what happened.",
+            reliability(protocol, styled),
+        ),
+        Curve(
+            "gain",
+            "Gain",
+            "How many churned users are reached by looking at the riskiest first. "
+            "Dotted: guessing.",
+            gain(protocol, styled),
+        ),
+    ]
+
+
+def confusion(protocol: str, tested: Tested) -> Markup:
+    """What was said against what happened, each square as dark as its share of what happened."""
+    counts = tested.confusion()
+    totals = (tested.happened, len(tested.label) - tested.happened)
+    rows = {
+        "flagged": ("flagged_left", "flagged_stayed"),
+        "not flagged": ("missed", "rightly_left_alone"),
+    }
+
+    def cell(name: str, total: int, right: bool) -> tuple[str, str, float, str]:
+        share = counts[name] / total if total else 0.0
+        return f"{counts[name]:,}", percent(share), share, "right" if right else "wrong"
+
+    return charts.squares(
+        f"{protocol}-confusion",
+        _title("Said against happened, at the threshold", protocol),
+        f"Of {totals[0]:,} rows that churned {counts['flagged_left']:,} were flagged; of "
+        f"{totals[1]:,} that stayed {counts['flagged_stayed']:,} were.",
+        ["churned", "stayed"],
+        [
+            (words, [cell(name, totals[j], i == j) for j, name in enumerate(names)])
+            for i, (words, names) in enumerate(rows.items())
+        ],
+    )
+
+
+def factors(table: pl.DataFrame, most: int = 10) -> Markup:
+    """The strongest of `churn_factors`: weight, direction, and the ranks over all fits."""
+    rows = table.sort("rank").head(most).to_dicts()
+    return charts.bars(
+        "factors",
+        f"What goes with churn: the {len(rows)} strongest factors.",
+        _sentence(
+            f"{row['meaning']}, {percent(row['share'] or 0.0)}, {ranks(row)}, "
+            f"{row['direction_words']}"
+            for row in rows
+        ),
+        [
+            (
+                row["meaning"],
+                row["share"] or 0.0,
+                f"{percent(row['share'] or 0.0)}, {ranks(row)}",
+                {1: "up", -1: "down"}.get(row["direction"], "flat"),
+            )
+            for row in rows
+        ],
+    )
+
+
+def ranks(row: Mapping[str, Any]) -> str:
+    """A factor's ranks over all fits of the model: rank 2, or rank 1 to 3."""
+    low, high = row["rank_low"], row["rank_high"]
+    return f"rank {low}" if low == high else f"rank {low} to {high}"
 
 
 def precision_recall(protocol: str, styled: Styled) -> Markup:
