@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 _SVG = "http://www.w3.org/2000/svg"
 _MARGIN, _LINE = 12.0, 16.0
-_LETTERS = 54  # of a heading's line
+_LETTERS = 48  # of a heading's line
 _FONT = (
     "svg { background: var(--paper); } "
     'svg text { font-family: system-ui, "Segoe UI", Roboto, "Liberation Sans", sans-serif; } '

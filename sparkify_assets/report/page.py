@@ -24,7 +24,7 @@ from sparkify_assets.churn.cutoffs import FORECAST, WHOLE_LOG
 from sparkify_assets.churn.metrics import METRIC_MEANINGS
 from sparkify_assets.churn.models import BASELINES
 from sparkify_assets.churn.scoring import in_words
-from sparkify_assets.report import charts, figures, inline, pictures, words
+from sparkify_assets.report import charts, figures, findings, inline, pictures, words
 from sparkify_assets.report.data import ReportData
 from sparkify_assets.report.figures import Estimate
 from sparkify_assets.report.measures import ESTIMATES, MEASURES, Measure
@@ -53,6 +53,7 @@ def render(report: ReportData) -> str:
             script_hash=_hash(script),
             answer=_answer(report),
             factors=_factors(report),
+            findings=_findings(report),
             risk=_risk_list(report.scores),
             quality=_model_quality(report),
             data=_data_quality(report),
@@ -131,6 +132,20 @@ def _factors(report: ReportData) -> dict[str, Any]:
         "others": rows[_FACTORS_DRAWN:],
         "themes": [row | {"bar": row["share"] / widest} for row in by_theme.iter_rows(named=True)],
         "stability": figures.stability(report.versions["churn_factors"]),
+    }
+
+
+def _findings(report: ReportData) -> dict[str, Any] | None:
+    found = findings.findings(report.habits)
+    if found is None:
+        return None
+    return {
+        "churned": found.churned,
+        "stayed": found.stayed,
+        "telling": [use for use in found.pages if use.clear],
+        "pictures": pictures.gallery(found),
+        "pages": found.pages,
+        "per_events": findings.PER_EVENTS,
     }
 
 
