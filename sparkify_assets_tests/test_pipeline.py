@@ -13,6 +13,7 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import polars as pl
 import pytest
 import zstandard
@@ -21,6 +22,7 @@ from polars.testing import assert_frame_equal
 from sparkify_assets.checks import contracts, usual
 from sparkify_assets.churn import cutoffs, evaluation, registry
 from sparkify_assets.churn.features import CORE
+from sparkify_assets.lineage import lineage
 from sparkify_assets.resources.lake import Lake
 from sparkify_assets.summary import summary
 from sparkify_assets.tables import EVALUATION_METRICS, TABLES
@@ -65,6 +67,71 @@ def test_everything_is_materialized_and_every_check_passes(finished: Run) -> Non
         "churn_scores:scores_are_fresh",
     }
     assert all(finished.checks.values())
+
+
+def test_what_the_ui_shows_of_each_table(finished: Run) -> None:
+    for name, table in TABLES.items():
+        shown = finished.materialized[name]
+        newest = finished.lake.version("mini", name)
+        assert shown["dagster/partition_row_count"] == newest.rows, name
+        assert (shown["table_version"], shown["path"]) == (newest.number, newest.path)
+        assert shown["source"] == "simulated: 100 users, 61 days, seed 5"
+        assert shown["simulated"] is True
+        if newest.rows:
+            assert [column.name for column in shown["preview"].schema.columns] == table.shown
+            assert 1 <= len(shown["preview"].records) <= 10
+        if lineage(name):
+            assert set(shown["dagster/column_lineage"].deps_by_column) == set(lineage(name))
+
+
+def test_the_ui_shows_what_spark_did(finished: Run) -> None:
+    shown = finished.materialized
+    (application,) = {
+        each["spark_application"] for each in shown.values() if "spark_stages" in each
+    }
+    assert application.startswith("local-")
+    stages = {
+        name: [record.data for record in each["spark_stages"].records]
+        for name, each in shown.items()
+        if "spark_stages" in each
+    }
+    assert {stage["stage"] for stage in stages["raw_events"]} >= {"reading the log"}
+    assert [stage["stage"] for stage in stages["cleaned_events"]] == [
+        "over ranges of user_bucket of raw_events"
+    ]
+    assert stages["raw_events"] == stages["rejected_lines"]
+    assert len(stages["churn_scores"]) == 2
+    for each in stages.values():
+        assert all(stage["tasks"] >= 1 and stage["failed tasks"] == 0 for stage in each)
+
+
+def test_nothing_personal_reaches_the_ui(finished: Run) -> None:
+    raw = finished.lake.read_polars("mini", TABLES["raw_events"])
+    secret: set[str] = set()
+    for name in ("user_id", "first_name", "last_name", "location", "user_agent"):
+        secret |= set(raw[name].drop_nulls().unique())
+    shown = [*texts(finished.materialized)]
+    for check in finished.result.get_asset_check_evaluations():
+        shown += texts({name: value.value for name, value in check.metadata.items()})
+        shown.append(check.description or "")
+    assert len(shown) > 1_000
+    assert not secret & set(shown)
+    names = {name for column in ("first_name", "last_name") for name in raw[column].drop_nulls()}
+    words = {word for text in shown for word in re.findall(r"\w+", text) if len(text) < 2_000}
+    assert not {name for name in names if len(name) > 3} & words
+
+
+def texts(shown: Any) -> list[str]:
+    """Every text in metadata, however deep."""
+    if isinstance(shown, str):
+        return [shown]
+    if isinstance(shown, dict):
+        return [text for value in shown.values() for text in texts(value)]
+    if isinstance(shown, list | tuple):
+        return [text for value in shown for text in texts(value)]
+    if isinstance(shown, dg.TableMetadataValue):
+        return [text for record in shown.records for text in texts(dict(record.data))]
+    return []
 
 
 def test_the_terminal_shows_a_line_an_asset(finished: Run) -> None:

@@ -22,7 +22,7 @@ from sparkify_assets_tests.running import Run, copy, run_checks
 
 def version(rows: int, **nulls: int) -> Version:
     now = datetime(2026, 1, 1, tzinfo=timezone.utc)
-    return Version("lake", 1, rows, 1, 1, nulls, {}, now)
+    return Version("lake", 1, rows, 1, 1, {}, now, nulls)
 
 
 def shown(code: str) -> str:

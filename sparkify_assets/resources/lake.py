@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -61,9 +61,10 @@ class Version:
     rows: int
     size: int  # bytes
     files: int
-    nulls: dict[str, int]  # of each column; empty where they were not counted
     metadata: dict[str, Any]  # what its writer said of it
     committed_at: datetime
+    # Of each column, how many values are missing; empty where they were not counted.
+    nulls: Mapping[str, int] = field(default_factory=dict)
 
 
 def default_root() -> str:
