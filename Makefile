@@ -18,8 +18,9 @@ run: .venv/installed ## log to scored users: materialize mini, then print what c
 results: .venv/installed ## the table of results in README.md, from what is in the lake
 	@$(BIN)/python -m sparkify_assets.results
 
-dev: .venv/installed ## Dagster's UI on 127.0.0.1:3000
-	@$(BIN)/dagster dev --host 127.0.0.1 --port 3000
+dev: .venv/installed ## Dagster's UI on 127.0.0.1:3000, and the reports on 127.0.0.1:3001
+	@$(BIN)/python -m sparkify_assets.serve & trap "kill $$!" EXIT INT TERM; \
+	SPARKIFY_REPORTS_URL=http://127.0.0.1:3001 $(BIN)/dagster dev --host 127.0.0.1 --port 3000
 
 test: .venv/installed-dev ## the tests
 	@$(BIN)/python -m pytest

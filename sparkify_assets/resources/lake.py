@@ -36,6 +36,7 @@ from sparkify_assets.storage import (
     Range,
     explained,
     open_filesystem,
+    printable,
     read_head,
     read_part,
     write_part,
@@ -211,6 +212,18 @@ class Lake:
             if self.is_local:
                 filesystem.move(beside, target)
         return f"{self.uri}/{dataset}/{name}"
+
+    def read_file(self, dataset: str, name: str) -> bytes:
+        """A file that `write_file` wrote. Raises LakeError where there is none."""
+        filesystem, _ = self._filesystem
+        try:
+            with filesystem.open_input_stream(self._inside(dataset, name)) as stream:
+                return stream.read()
+        except FileNotFoundError:
+            raise LakeError(
+                f"{name} of {dataset} is not in the lake {printable(self.uri)} yet. Run the job "
+                f"`everything` for {dataset} first."
+            ) from None
 
     def _written(self, folder: str) -> list[PartFile]:
         """What Spark wrote into a folder. It writes a file even for a frame without rows."""
