@@ -61,9 +61,9 @@ class _Lines(logging.Formatter):
         return f"  FAILED {_spoken(event.step_key)}: {said or _cause(data.error)}"
 
     def _failed_run(self, event: Any) -> str:
-        # Of a failed step there is a line already; without one, the run did not begin.
+        # Of a failed step there is a line already.
         error = event.event_specific_data.error
-        return f"  FAILED: {_cause(error)}" if error else ""
+        return f"  FAILED: {_cause(error)}" if error and not self.started else ""
 
     _lines = {  # noqa: RUF012
         "STEP_START": _start,
