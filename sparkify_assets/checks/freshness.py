@@ -28,18 +28,20 @@ def scores_are_fresh(
 
 def judged(chosen: Dataset, made_at: datetime | None, now: datetime) -> dg.AssetCheckResult:
     """`made_at`: when the newest scores were committed; None where there are none."""
+    metadata: dict[str, float] = {}
     expected = f"at most {chosen.fresh_hours} hours old"
     if made_at is None:
         passed, found, to_do = False, "there are none", "Run the job `everything`."
     else:
-        passed = now - made_at <= timedelta(hours=chosen.fresh_hours)
-        hours = (now - made_at).total_seconds() / 3600
+        hours = (now - made_at) / timedelta(hours=1)
+        passed = hours <= chosen.fresh_hours
         found = f"{hours:.1f} hours old, made on {made_at:%Y-%m-%d at %H:%M} UTC"
         to_do = "Run the job `rescore`; where the log has not changed, see why it does not grow."
+        metadata["hours_old"] = hours
     said = f"Scores of {chosen.name}: expected {expected}, found {found}."
     return dg.AssetCheckResult(
         passed=passed,
         severity=dg.AssetCheckSeverity.WARN,
         description=said if passed else f"{said} {to_do}",
-        metadata={"expected": expected, "found": found},
+        metadata={"expected": expected, "found": found, **metadata},
     )
