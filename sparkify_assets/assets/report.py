@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 import polars as pl
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 
 from sparkify_assets.assets.declaring import ANALYTICS, explained
 from sparkify_assets.churn.cutoffs import FORECAST
@@ -61,7 +62,6 @@ def churn_report(
     )
     page = render(report).encode()
     path = store.write_file(dataset, _FILE, page)
-    link = Path(path).as_uri() if store.is_local else path
     leavers = figures.expected_leavers(
         churn_scores["probability"], report.live.get("churned_users", 0)
     )
@@ -71,7 +71,7 @@ def churn_report(
     }
     return dg.MaterializeResult(
         metadata={
-            "report": dg.MetadataValue.url(link),
+            "report": _link(context, page, Path(path).as_uri() if store.is_local else path),
             "path": dg.MetadataValue.path(path),
             "size_kb": round(len(page) / 1e3, 1),
             "simulated": bool(report.log.get("simulated")),
@@ -81,6 +81,24 @@ def churn_report(
             **{name: found.value for name, found in measured.items() if found},
         }
     )
+
+
+def _link(
+    context: dg.AssetExecutionContext, page: bytes, place: str
+) -> dg.MarkdownMetadataValue | dg.UrlMetadataValue:
+    """What to click in the UI to get the page.
+
+    A browser follows no link from a web page to a file. So the page is also put among the run's
+    logs, which Dagster's web server hands out, where these are kept in files.
+    """
+    logs = context.instance.compute_log_manager
+    if not isinstance(logs, LocalComputeLogManager):
+        return dg.MetadataValue.url(place)
+    key = (context.run_id, "churn_report")
+    copy = Path(logs.get_captured_local_path(key, "html"))
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_bytes(page)
+    return dg.MetadataValue.md(f"[Download the report](/logs/{'/'.join(key)}/html)")
 
 
 def habits(store: Lake, dataset: str) -> pl.DataFrame:
