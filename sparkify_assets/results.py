@@ -55,7 +55,7 @@ def section(name: str, measured: pl.DataFrame, log: Mapping[str, Any]) -> str:
     """
     headings = [f"{tested.heading}{' (**LEAKS**)' if tested.leaks else ''}" for tested in ESTIMATES]
     lines = [
-        f"**{name}**, {_source(log)}",
+        f"**{name}**, {source(log)}",
         "",
         _line(f"{name}{', simulated' if log.get('simulated') else ''}", *headings),
         _line(*["---"] * (1 + len(headings))),
@@ -64,7 +64,7 @@ def section(name: str, measured: pl.DataFrame, log: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _source(log: Mapping[str, Any]) -> str:
+def source(log: Mapping[str, Any]) -> str:
     """Where the log came from. Of a path or URL the last part: the rest is nobody's business."""
     source = str(log.get("source", "unknown"))
     if log.get("simulated"):
@@ -108,37 +108,45 @@ def results(lake: Lake, names: Sequence[str]) -> str:
     )
 
 
-def put_between(text: str, made: str) -> str:
+def put_between(text: str, made: str, begin: str = BEGIN, end: str = END) -> str:
     """`text` with what stands between its two comments replaced. Raises SparkifyError without."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise SparkifyError(
-            "The README is as it was: it needs these two lines, once each and in this order, to "
-            f"say where the results go:\n{BEGIN}\n{END}"
+            "The page is as it was: it needs these two lines, once each and in this order, to "
+            f"say where the results go:\n{begin}\n{end}"
         )
-    before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{made}\n\n{END}{rest.partition(END)[2]}"
+    before, _, rest = text.partition(begin)
+    return f"{before}{begin}\n\n{made}\n\n{end}{rest.partition(end)[2]}"
+
+
+def rewrite(page: Path, made: str, begin: str = BEGIN, end: str = END) -> None:
+    """Put `made` between a page's two comments; the file is replaced whole.
+
+    Raises SparkifyError, and leaves the page as it was, where it has no place for it.
+    """
+    try:
+        with page.open(encoding="utf-8", newline="") as file:
+            text = put_between(file.read(), made, begin, end)
+    except FileNotFoundError:
+        raise SparkifyError(f"There is no {page}. Start this in the project's folder.") from None
+    beside = page.with_name(f".{page.name}.new")
+    with beside.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+    os.replace(beside, page)
 
 
 def write_results(readme: Path, lake: Lake, names: Sequence[str] = ()) -> list[str]:
     """Write the results of these datasets, or of all in the lake, into the README; their names.
 
-    The file is replaced whole. Raises SparkifyError, and leaves it as it was, where it has no
-    place for them or the lake has none.
+    Raises SparkifyError, and leaves it as it was, where it has no place for them or the lake has
+    none.
     """
     names = names or [name for name in DATASETS if lake.exists(name, EVALUATION_METRICS.name)]
     if not names:
         raise SparkifyError(
             f"There are no results in the lake {lake.uri} yet. `make run` makes those of mini."
         )
-    try:
-        with readme.open(encoding="utf-8", newline="") as file:
-            text = put_between(file.read(), results(lake, names))
-    except FileNotFoundError:
-        raise SparkifyError(f"There is no {readme}. Start this in the project's folder.") from None
-    beside = readme.with_name(f".{readme.name}.new")
-    with beside.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-    os.replace(beside, readme)
+    rewrite(readme, results(lake, names))
     return list(names)
 
 

@@ -128,7 +128,7 @@ def test_a_readme_without_a_place_for_them_is_left_alone(
     readme.write_text(text)
     assert main(["--readme", str(readme)]) == 2
     said = capsys.readouterr().err
-    assert "The README is as it was" in said
+    assert "The page is as it was" in said
     assert BEGIN in said
     assert readme.read_text() == text
 

@@ -77,8 +77,10 @@ def markdown(pictures: Iterable[tuple[Markup, str]], *, simulated: bool) -> str:
 def alternative(chart: Markup, *, simulated: bool) -> str:
     """What a chart shows in words, safe to stand between the brackets of a Markdown picture."""
     drawn = ElementTree.fromstring(chart)
-    words = f"{_said(drawn, 'title')} {_said(drawn, 'desc')}{' Simulated data.' * simulated}"
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(words.split()))
+    words = f"{_said(drawn, 'title').rstrip('.')}. {_said(drawn, 'desc')}"
+    if simulated:
+        words += " Simulated data."
+    return re.sub(r"([\\\[\]<>&`*_~|!])", r"\\\1", " ".join(words.split()))
 
 
 def chart_style() -> str:
