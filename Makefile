@@ -7,7 +7,7 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 export PYTHONWARNINGS := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help run results test dev bench check lock clean
+.PHONY: help run results pictures test dev bench check lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -17,6 +17,9 @@ run: .venv/installed ## log to scored users: materialize mini, then print what c
 
 results: .venv/installed ## the table of results in README.md, from what is in the lake
 	@$(BIN)/python -m sparkify_assets.results
+
+pictures: .venv/installed ## the pictures of docs/findings.md, from what is in the lake
+	@$(BIN)/python -m sparkify_assets.gallery --partition $(PARTITION)
 
 dev: .venv/installed ## Dagster's UI on 127.0.0.1:3000, and the reports on 127.0.0.1:3001
 	@$(BIN)/python -m sparkify_assets.serve & trap "kill $$!" EXIT INT TERM; \

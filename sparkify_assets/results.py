@@ -10,7 +10,6 @@ typed by hand, so none can be of another run than the rest.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from sparkify_assets.churn.evaluation import CHOSEN
 from sparkify_assets.churn.models import BASELINES
 from sparkify_assets.datasets import DATASETS, dataset
 from sparkify_assets.errors import SparkifyError
+from sparkify_assets.pages import rewrite
 from sparkify_assets.report import figures, words
 from sparkify_assets.report.measures import BY_METRIC, ESTIMATES
 from sparkify_assets.resources.lake import Lake, default_root
@@ -69,7 +69,7 @@ def section(name: str, measured: pl.DataFrame, log: Mapping[str, Any], rows: Row
     """
     headings = [f"{tested.heading}{' (**LEAKS**)' if tested.leaks else ''}" for tested in ESTIMATES]
     lines = [
-        f"**{name}**, {_source(log)}",
+        f"**{name}**, {source(log)}",
         "",
         _line(f"{name}{', simulated' if log.get('simulated') else ''}", *headings),
         _line(*["---"] * (1 + len(headings))),
@@ -78,7 +78,7 @@ def section(name: str, measured: pl.DataFrame, log: Mapping[str, Any], rows: Row
     return "\n".join(lines)
 
 
-def _source(log: Mapping[str, Any]) -> str:
+def source(log: Mapping[str, Any]) -> str:
     """Where the log came from. Of a path or URL the last part: the rest is nobody's business."""
     source = str(log.get("source", "unknown"))
     if log.get("simulated"):
@@ -123,46 +123,20 @@ def results(lake: Lake, names: Sequence[str], rows: Rows) -> str:
     )
 
 
-def put_between(text: str, made: str) -> str:
-    """`text` with what stands between its two comments replaced. Raises SparkifyError without."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise SparkifyError(
-            "There is no place for the results: needed are these two lines, once each and in this "
-            f"order:\n{BEGIN}\n{END}"
-        )
-    before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{made}\n\n{END}{rest.partition(END)[2]}"
-
-
 def write_results(folder: Path, lake: Lake, names: Sequence[str] = ()) -> list[str]:
     """Write the results of these datasets, or of all in the lake, into PLACES; their names.
 
-    A file is replaced whole. Raises SparkifyError, and leaves all as they were, where one has no
-    place for them or the lake has none.
+    Raises SparkifyError, and leaves all as they were, where one has no place for them or the lake
+    has none.
     """
     names = names or [name for name in DATASETS if lake.exists(name, EVALUATION_METRICS.name)]
     if not names:
         raise SparkifyError(
             f"There are no results in the lake {lake.uri} yet. `make run` makes those of mini."
         )
-    made = {folder / place: results(lake, names, rows) for place, rows in PLACES.items()}
-    texts = {path: _with_results(path, result) for path, result in made.items()}
-    for path, text in texts.items():
-        beside = path.with_name(f".{path.name}.new")
-        with beside.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        os.replace(beside, path)
+    pages = {folder / place: results(lake, names, rows) for place, rows in PLACES.items()}
+    rewrite(pages, BEGIN, END)
     return list(names)
-
-
-def _with_results(path: Path, result: str) -> str:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return put_between(file.read(), result)
-    except FileNotFoundError:
-        raise SparkifyError(f"There is no {path}. Start this in the project's folder.") from None
-    except SparkifyError as error:
-        raise SparkifyError(f"{path} is as it was. {error}") from None
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,11 +9,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from sparkify_assets.pages import put_between
 from sparkify_assets.report import words
 from sparkify_assets.report.figures import Estimate
 from sparkify_assets.report.measures import ESTIMATES
 from sparkify_assets.resources.lake import Lake
-from sparkify_assets.results import BEGIN, END, PLACES, main, put_between, section
+from sparkify_assets.results import BEGIN, END, PLACES, main, section
 from sparkify_assets.tables import EVALUATION_METRICS
 from sparkify_assets_tests.running import Run
 
@@ -138,7 +139,7 @@ def test_a_page_without_a_place_for_them_is_left_alone(
     page.write_text(text)
     assert write(page) == 2
     said = capsys.readouterr().err
-    assert f"{page} is as it was. " in said
+    assert f"{page} is as it was: " in said
     assert BEGIN in said
     assert page.read_text() == text
 
@@ -181,5 +182,7 @@ def test_the_readme_has_the_main_ones(finished: Run, page: Path) -> None:
 
 def test_the_projects_own_pages_have_a_place_for_them() -> None:
     for place in PLACES:
-        text = (PROJECT / place).read_text(encoding="utf-8")
-        assert put_between(put_between(text, "made"), "made") == put_between(text, "made") != text
+        page = PROJECT / place
+        once = put_between(page, "made", BEGIN, END)
+        assert f"{BEGIN}\n\nmade\n\n{END}" in once
+        assert once != page.read_text(encoding="utf-8")
