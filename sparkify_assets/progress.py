@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 import dagster as dg
+from dagster._core.events import RunFailureReason
 
 _FOR_PEOPLE = re.compile(r"sparkify_assets\.errors\.\w+: ")
 _ERROR = re.compile(r"[\w.]*(Error|Exception|Failure)\b")
@@ -61,9 +62,10 @@ class _Lines(logging.Formatter):
         return f"  FAILED {_spoken(event.step_key)}: {said or _cause(data.error)}"
 
     def _failed_run(self, event: Any) -> str:
-        # Of a failed step there is a line already.
-        error = event.event_specific_data.error
-        return f"  FAILED: {_cause(error)}" if error and not self.started else ""
+        failure = event.event_specific_data
+        if not failure.error or failure.failure_reason == RunFailureReason.STEP_FAILURE:
+            return ""  # the step's own line says more
+        return f"  FAILED: {_cause(failure.error)}"
 
     _lines = {  # noqa: RUF012
         "STEP_START": _start,
