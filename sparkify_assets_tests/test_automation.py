@@ -502,14 +502,19 @@ class Queue:
 
 
 @pytest.fixture
-def queue() -> Iterator[Queue]:
-    """A new one, as in a fresh clone. The private imports are all in here and in Queue."""
+def queue(request: pytest.FixtureRequest) -> Iterator[Queue]:
+    """A new one, as in a fresh clone. The private imports are all in here and in Queue.
+
+    A parameter says how many runs are allowed at a time, in place of what the settings say.
+    """
     from dagster._core.remote_origin import InProcessCodeLocationOrigin
     from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 
     settings = yaml.safe_load(SETTINGS.read_text())
+    if allowed := getattr(request, "param", None):
+        settings["concurrency"]["runs"]["max_concurrent_runs"] = allowed
     settings["run_launcher"] = {
         "module": "dagster._core.test_utils",
         "class": "MockedRunLauncher",
@@ -551,12 +556,15 @@ def test_nothing_is_asked_for_while_a_run_may_take_the_files_in(
     assert [request.partition_key for request in sensor.tick()[1]] == ["mini"]
 
 
+@pytest.mark.parametrize("queue", [5], indirect=True)
 def test_where_more_runs_are_allowed_two_on_a_dataset_still_queue(queue: Queue) -> None:
-    limits = queue.instance.get_concurrency_config().run_queue_config
-    assert limits
-    assert limits.tag_concurrency_limits == [
-        {"key": "dagster/partition", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
-    ]
+    first, second, other = (
+        queue.launch("check_freshness", dataset) for dataset in ("mini", "mini", "full")
+    )
+    for _ in range(2):
+        assert set(queue.under_way()) == {first, other}
+    queue.end(first)
+    assert set(queue.under_way()) == {second, other}
 
 
 def test_a_run_whose_process_died_is_started_again_once(queue: Queue) -> None:
