@@ -505,7 +505,7 @@ class Queue:
 def queue(request: pytest.FixtureRequest) -> Iterator[Queue]:
     """A new one, as in a fresh clone. The private imports are all in here and in Queue.
 
-    A parameter says how many runs are allowed at a time, in place of what the settings say.
+    With a parameter runs of different datasets do not queue, as the settings say one may choose.
     """
     from dagster._core.remote_origin import InProcessCodeLocationOrigin
     from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
@@ -513,8 +513,9 @@ def queue(request: pytest.FixtureRequest) -> Iterator[Queue]:
     from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 
     settings = yaml.safe_load(SETTINGS.read_text())
-    if allowed := getattr(request, "param", None):
-        settings["concurrency"]["runs"]["max_concurrent_runs"] = allowed
+    if hasattr(request, "param"):
+        (limit,) = settings["concurrency"]["runs"]["tag_concurrency_limits"]
+        limit["value"] = {"applyLimitPerUniqueValue": True}
     settings["run_launcher"] = {
         "module": "dagster._core.test_utils",
         "class": "MockedRunLauncher",
@@ -556,7 +557,7 @@ def test_nothing_is_asked_for_while_a_run_may_take_the_files_in(
     assert [request.partition_key for request in sensor.tick()[1]] == ["mini"]
 
 
-@pytest.mark.parametrize("queue", [5], indirect=True)
+@pytest.mark.parametrize("queue", ["by dataset"], indirect=True)
 def test_where_more_runs_are_allowed_two_on_a_dataset_still_queue(queue: Queue) -> None:
     first, second, other = (
         queue.launch("check_freshness", dataset) for dataset in ("mini", "mini", "full")
