@@ -8,7 +8,6 @@ import sys
 import dagster as dg
 import pytest
 
-from sparkify_assets.datasets import DATASETS, dataset_config
 from sparkify_assets.definitions import defs
 from sparkify_assets.tables import TABLES
 
@@ -80,7 +79,11 @@ def test_tables_show_their_columns(nodes: dict) -> None:
         assert all(column.description for column in schema.columns)
 
 
-WARNINGS = {"model_registry:new_model_went_live", "churn_scores:users_are_as_at_training"}
+WARNINGS = {
+    "model_registry:new_model_went_live",
+    "churn_scores:users_are_as_at_training",
+    "churn_scores:scores_are_fresh",
+}
 
 
 def test_checks_are_of_a_partition_and_block_or_warn() -> None:
@@ -99,18 +102,9 @@ def test_checks_are_of_a_partition_and_block_or_warn() -> None:
             assert spec.partitions_def is not None
 
 
-def test_job_resources_and_executor() -> None:
-    assert {job.name for job in defs.resolve_all_job_defs()} - {"__ASSET_JOB"} == {"everything"}
+def test_resources_and_executor() -> None:
     assert set(defs.resources or {}) == {"pyspark", "lake", "io_manager"}
     assert defs.executor is dg.in_process_executor
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_the_job_takes_a_datasets_configuration(name: str) -> None:
-    job = defs.resolve_job_def("everything")
-    config = dataset_config.get_run_config_for_partition_key(name)
-    assert dg.validate_run_config(job, config)
-    assert config["ops"]["evaluation_metrics"]["config"]["resamples"] == DATASETS[name].resamples
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ def test_everything_is_materialized_and_every_check_passes(finished: Run) -> Non
         "model_registry:a_model_is_live",
         "model_registry:new_model_went_live",
         "churn_scores:users_are_as_at_training",
+        "churn_scores:scores_are_fresh",
     }
     assert all(finished.checks.values())
 

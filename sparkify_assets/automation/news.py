@@ -4,6 +4,8 @@ Belongs here: comparing its source, its tables and its live model with what was 
 Does not belong here: what is done about it (`schedules.py`, `sensors.py`).
 """
 
+from itertools import pairwise
+
 from sparkify_assets.churn import registry
 from sparkify_assets.datasets import Dataset
 from sparkify_assets.events import log, source
@@ -31,8 +33,13 @@ def log_then(lake: Lake, dataset: str) -> Fingerprint | None:
     return Fingerprint(**known) if known else None
 
 
+def ingests(lake: Lake, dataset: str) -> int:
+    """How many times a log was ingested."""
+    return lake.version(dataset, _LOG).number + 1 if lake.exists(dataset, _LOG) else 0
+
+
 def live_version(lake: Lake, dataset: str) -> str | None:
-    """The version of the model that scores, if one is live."""
+    """The version of the model that scores, where one is live."""
     if not lake.exists(dataset, MODEL_REGISTRY.name):
         return None
     known = lake.read_polars(dataset, MODEL_REGISTRY, ["model_version", "stage"])
@@ -44,8 +51,8 @@ def is_scored(lake: Lake, dataset: str) -> bool:
     """Whether the scores are of the log and by the live model that are in the lake."""
     if not all(lake.exists(dataset, name) for name in _FROM_LOG_TO_SCORES):
         return False
-    versions = [lake.version(dataset, name) for name in _FROM_LOG_TO_SCORES]
-    made_of = zip(_FROM_LOG_TO_SCORES, versions, versions[1:], strict=False)
-    return all(made.metadata.get(name) == of.number for name, of, made in made_of) and versions[
-        -1
-    ].metadata.get("model_version") == live_version(lake, dataset)
+    versions = {name: lake.version(dataset, name) for name in _FROM_LOG_TO_SCORES}
+    return versions[_SCORES].metadata["model_version"] == live_version(lake, dataset) and all(
+        versions[made].metadata[of] == versions[of].number
+        for of, made in pairwise(_FROM_LOG_TO_SCORES)
+    )

@@ -10,24 +10,25 @@ import dagster as dg
 
 from sparkify_assets.automation import news
 from sparkify_assets.automation.jobs import check_freshness, rescore, retrain
-from sparkify_assets.datasets import DATASETS
+from sparkify_assets.datasets import Dataset, dataset
 from sparkify_assets.errors import SettingError, SourceError
 from sparkify_assets.resources.io_manager import LakeResource
+from sparkify_assets.resources.lake import Lake
 
 RESCORE_VARIABLE = "SPARKIFY_RESCORE_CRON"
 RETRAIN_VARIABLE = "SPARKIFY_RETRAIN_CRON"
 _EVERY_DAY = "0 5 * * *"
 _EVERY_MONDAY = "0 6 * * 1"
 _EVERY_HOUR = "30 * * * *"
-_FULL = DATASETS["full"]
 
 
 def schedules() -> list[dg.ScheduleDefinition]:
     """All schedules, of `full`. Raises SettingError where a time cannot be understood."""
+    full = dataset("full")
     return [
-        _rescore_daily(_time(RESCORE_VARIABLE, _EVERY_DAY)),
-        _retrain_weekly(_time(RETRAIN_VARIABLE, _EVERY_MONDAY)),
-        _check_hourly(),
+        rescore_daily(full, _time(RESCORE_VARIABLE, _EVERY_DAY)),
+        retrain_weekly(full, _time(RETRAIN_VARIABLE, _EVERY_MONDAY)),
+        check_freshness_hourly(full, _EVERY_HOUR),
     ]
 
 
@@ -38,74 +39,83 @@ def _time(variable: str, default: str) -> str:
         dg.ScheduleDefinition(name="tried", job_name="tried", cron_schedule=given)
     except dg.DagsterInvalidDefinitionError as error:
         raise SettingError(
-            f"{variable}={given!r} is not a time to run at. Expected is a cron expression in UTC: "
-            "minute, hour, day of the month, month, day of the week, such as "
-            f"{default!r}. Correct it, or unset it to run at {default!r}."
+            f"{variable}={given!r} is not a time to run at. Expected is a cron expression, in UTC: "
+            f"minute, hour, day of the month, month, day of the week. Correct it, or unset it for "
+            f"the default, {default!r}."
         ) from error
     return given
 
 
-def _rescore_daily(cron: str) -> dg.ScheduleDefinition:
+def rescore_daily(chosen: Dataset, cron: str) -> dg.ScheduleDefinition:
+    """Scores a dataset anew, unless that would give what is there."""
+    name = chosen.name
+
     @dg.schedule(
         cron,
-        name="rescore_full_daily",
+        name=f"rescore_{name}_daily",
         job=rescore,
         execution_timezone="UTC",
         description=(
-            "Scores the users of full anew, by the model that is live, where its log or that model "
-            f"has changed. When: {RESCORE_VARIABLE}, by default every day at 05:00 UTC."
+            f"Scores the users of {name} anew, by the model that is live, where the log or that "
+            f"model has changed. When: {RESCORE_VARIABLE}, by default every day at 05:00 UTC."
         ),
     )
-    def rescore_full_daily(lake: LakeResource) -> dg.RunRequest | dg.SkipReason:
-        if news.live_version(lake.lake, _FULL.name) is None:
-            return _not_yet("no model is live")
-        if news.is_scored(lake.lake, _FULL.name) and _log_is_as_it_was(lake):
-            return dg.SkipReason("full: the log and the live model are as at the last scoring.")
-        return dg.RunRequest(partition_key=_FULL.name)
+    def scheduled(lake: LakeResource) -> dg.RunRequest | dg.SkipReason:
+        if news.live_version(lake.lake, name) is None:
+            return _not_yet(name, "no model is live")
+        if news.is_scored(lake.lake, name) and _log_is_as_it_was(lake.lake, chosen):
+            return dg.SkipReason(f"{name}: the log and the live model are as at the last scoring.")
+        return dg.RunRequest(partition_key=name)
 
-    return rescore_full_daily
+    return scheduled
 
 
-def _log_is_as_it_was(lake: LakeResource) -> bool:
+def _log_is_as_it_was(lake: Lake, chosen: Dataset) -> bool:
     """Not where the source cannot be reached: then a run says so for everybody to see."""
     try:
-        return news.log_now(_FULL) == news.log_then(lake.lake, _FULL.name)
+        return news.log_now(chosen) == news.log_then(lake, chosen.name)
     except SourceError:
         return False
 
 
-def _retrain_weekly(cron: str) -> dg.ScheduleDefinition:
+def retrain_weekly(chosen: Dataset, cron: str) -> dg.ScheduleDefinition:
+    """Trains a model of a dataset."""
+    name = chosen.name
+
     @dg.schedule(
         cron,
-        name="retrain_full_weekly",
+        name=f"retrain_{name}_weekly",
         job=retrain,
         execution_timezone="UTC",
         description=(
-            "Trains a new model on the feature table of full, which goes live only if it is good "
-            f"enough. When: {RETRAIN_VARIABLE}, by default on Mondays at 06:00 UTC."
+            f"Trains a new model on the feature table of {name}, which goes live only if it is "
+            f"good enough. When: {RETRAIN_VARIABLE}, by default on Mondays at 06:00 UTC."
         ),
     )
-    def retrain_full_weekly(lake: LakeResource) -> dg.RunRequest | dg.SkipReason:
-        if not lake.lake.exists(_FULL.name, "feature_table"):
-            return _not_yet("there is no feature table")
-        return dg.RunRequest(partition_key=_FULL.name)
+    def scheduled(lake: LakeResource) -> dg.RunRequest | dg.SkipReason:
+        if not lake.lake.exists(name, "feature_table"):
+            return _not_yet(name, "there is no feature table")
+        return dg.RunRequest(partition_key=name)
 
-    return retrain_full_weekly
+    return scheduled
 
 
-def _check_hourly() -> dg.ScheduleDefinition:
+def check_freshness_hourly(chosen: Dataset, cron: str) -> dg.ScheduleDefinition:
+    """Looks whether a dataset's scores have become too old."""
+    name = chosen.name
+
     @dg.schedule(
-        _EVERY_HOUR,
-        name="check_freshness_full_hourly",
+        cron,
+        name=f"check_freshness_{name}_hourly",
         job=check_freshness,
         execution_timezone="UTC",
-        description="Checks that the scores of full are young enough, also when nothing else runs.",
+        description=f"Checks that the scores of {name} are young enough, though nothing else runs.",
     )
-    def check_freshness_full_hourly() -> dg.RunRequest:
-        return dg.RunRequest(partition_key=_FULL.name)
+    def scheduled() -> dg.RunRequest:
+        return dg.RunRequest(partition_key=name)
 
-    return check_freshness_full_hourly
+    return scheduled
 
 
-def _not_yet(reason: str) -> dg.SkipReason:
-    return dg.SkipReason(f"full: {reason}. Run the job `everything` for full first.")
+def _not_yet(name: str, reason: str) -> dg.SkipReason:
+    return dg.SkipReason(f"{name}: {reason}. Run the job `everything` for {name} first.")

@@ -4,8 +4,6 @@ Belongs here: when to ask for a run, and saying why not. Does not belong here: w
 like from outside (`events/source.py`), and what has changed (`news.py`).
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 
@@ -31,7 +29,7 @@ class Seen:
     """What the cursor remembers of a dataset whose files are not those of the last ingest."""
 
     digest: str
-    is_requested: bool = False
+    requested: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,10 +50,10 @@ class Found:
     ),
 )
 def new_log_files(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
-    before = _remembered(context.cursor)
+    before = {name: Seen(**seen) for name, seen in json.loads(context.cursor or "{}").items()}
     found = {
         name: _under_way(context.instance, name, before.get(name))
-        or looked_at(dataset, lake.lake, before.get(name))
+        or look(dataset, lake.lake, before.get(name))
         for name, dataset in DATASETS.items()
     }
     said = "; ".join(f"{name}: {each.words}" for name, each in found.items())
@@ -63,60 +61,48 @@ def new_log_files(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg
     requests = [each.request for each in found.values() if each.request]
     seen = {name: asdict(each.seen) for name, each in found.items() if each.seen}
     return dg.SensorResult(
-        run_requests=requests or None,
+        run_requests=requests,
         skip_reason=None if requests else said,
         cursor=json.dumps(seen),
     )
 
 
-def looked_at(dataset: Dataset, lake: Lake, before: Seen | None) -> Found:
-    """Compare a dataset's source with the last ingest and with the last look.
-
-    New files start a run when two looks in a row find them the same, so that none is read while it
-    is still being written.
-    """
-    if not dataset.source:
-        return Found("simulated, has no source")
-    try:
-        now = news.log_now(dataset)
-    except SourceError as error:
-        return Found(f"cannot be looked at. {error}")
-    files = f"{now.files:,} file{'s' * (now.files != 1)}"
-    if now == news.log_then(lake, dataset.name):
-        return Found(f"{files}, as at the last ingest")
-    if before is None or before.digest != now.digest:
-        return Found(
-            f"{files}, new or changed; waiting until they stay as they are", Seen(now.digest)
-        )
-    seen = Seen(now.digest, is_requested=True)
-    if before.is_requested:
-        return Found(
-            f"{files}, of which a run was asked for but did not take them in. See what it said, "
-            "and run again by hand",
-            seen,
-        )
-    job = rescore if news.live_version(lake, dataset.name) else everything
-    ingested = (
-        lake.version(dataset.name, "raw_events").number
-        if lake.exists(dataset.name, "raw_events")
-        else -1
-    )
-    request = dg.RunRequest(
-        # Files that come back as they once were are a change as well.
-        run_key=f"{dataset.name}-{now.digest}-{ingested}",
-        partition_key=dataset.name,
-        job_name=job.name,
-    )
-    return Found(f"{files}, new or changed; asked for a run of {job.name}", seen, request)
-
-
 def _under_way(instance: dg.DagsterInstance, name: str, before: Seen | None) -> Found | None:
-    """A run that has been asked for may be about to take the files in."""
+    """A run of the dataset may be about to take the files in."""
     runs = dg.RunsFilter(tags={"dagster/partition": name}, statuses=_UNDER_WAY)
     if not instance.get_runs_count(runs):
         return None
     return Found("a run is queued or under way", before)
 
 
-def _remembered(cursor: str | None) -> dict[str, Seen]:
-    return {name: Seen(**seen) for name, seen in json.loads(cursor or "{}").items()}
+def look(dataset: Dataset, lake: Lake, before: Seen | None) -> Found:
+    """Compare a dataset's source with its last ingest and with the last look.
+
+    Files start a run when two looks in a row find them the same, so that none is read while it is
+    still being written.
+    """
+    if not dataset.source:
+        return Found("simulated, has no source")
+    try:
+        now = news.log_now(dataset)
+    except SourceError as error:
+        return Found(f"cannot be looked at: {error}")
+    files = f"{now.files:,} file{'' if now.files == 1 else 's'}"
+    if now == news.log_then(lake, dataset.name):
+        return Found(f"{files}, as at the last ingest")
+    if before is None or before.digest != now.digest:
+        return Found(
+            f"{files}, not as at the last ingest; next time a run, if they stay so",
+            Seen(now.digest),
+        )
+    seen = Seen(now.digest, requested=True)
+    if before.requested:
+        return Found(f"{files}, not taken in by the run that was asked for: see what it said", seen)
+    job = rescore if news.live_version(lake, dataset.name) else everything
+    request = dg.RunRequest(
+        # With the ingest, as files that come back as they once were are news as well.
+        run_key=f"{dataset.name}-{now.digest}-after-{news.ingests(lake, dataset.name)}",
+        partition_key=dataset.name,
+        job_name=job.name,
+    )
+    return Found(f"{files}, not as at the last ingest: {job.name} is asked for", seen, request)

@@ -4,14 +4,12 @@ Dagster's own freshness policies look at an asset's newest materialization whate
 a run on `mini` would make `full` look fresh.
 """
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import dagster as dg
 
-from sparkify_assets.datasets import PARTITIONS, dataset
+from sparkify_assets.datasets import PARTITIONS, Dataset, dataset
 from sparkify_assets.resources.io_manager import LakeResource
-
-_SECONDS_AN_HOUR = 3600
 
 
 @dg.asset_check(
@@ -23,21 +21,25 @@ def scores_are_fresh(
     context: dg.AssetCheckExecutionContext, lake: LakeResource
 ) -> dg.AssetCheckResult:
     chosen = dataset(context.partition_key)
-    allowed = f"at most {chosen.fresh_hours:,} hours old"
-    if not lake.lake.exists(chosen.name, "churn_scores"):
-        return _result(False, chosen.name, allowed, "there are none", "Run the job `everything`.")
-    made_at = lake.lake.version(chosen.name, "churn_scores").committed_at
-    hours = (datetime.now(timezone.utc) - made_at).total_seconds() / _SECONDS_AN_HOUR
-    found = f"{hours:,.1f} hours old (made at {made_at:%Y-%m-%d %H:%M} UTC)"
-    todo = "Run the job `rescore`; if the log has not grown, see why nothing new arrives."
-    return _result(hours <= chosen.fresh_hours, chosen.name, allowed, found, todo)
+    there_are = lake.lake.exists(chosen.name, "churn_scores")
+    made_at = lake.lake.version(chosen.name, "churn_scores").committed_at if there_are else None
+    return judged(chosen, made_at, datetime.now(timezone.utc))
 
 
-def _result(passed: bool, name: str, expected: str, found: str, todo: str) -> dg.AssetCheckResult:
-    said = f"Scores of {name}: expected {expected}, found {found}."
+def judged(chosen: Dataset, made_at: datetime | None, now: datetime) -> dg.AssetCheckResult:
+    """`made_at`: when the newest scores were committed; None where there are none."""
+    expected = f"at most {chosen.fresh_hours} hours old"
+    if made_at is None:
+        passed, found, to_do = False, "there are none", "Run the job `everything`."
+    else:
+        passed = now - made_at <= timedelta(hours=chosen.fresh_hours)
+        hours = (now - made_at).total_seconds() / 3600
+        found = f"{hours:.1f} hours old, made on {made_at:%Y-%m-%d at %H:%M} UTC"
+        to_do = "Run the job `rescore`; where the log has not changed, see why it does not grow."
+    said = f"Scores of {chosen.name}: expected {expected}, found {found}."
     return dg.AssetCheckResult(
         passed=passed,
         severity=dg.AssetCheckSeverity.WARN,
-        description=said if passed else f"{said} {todo}",
+        description=said if passed else f"{said} {to_do}",
         metadata={"expected": expected, "found": found},
     )

@@ -233,7 +233,7 @@ class Lake:
         except TableNotFoundError:
             raise LakeError(
                 f"The table {table} of {dataset} is not in the lake {self.uri} yet. "
-                f"Materialize {table} for {dataset} first."
+                f"Materialize {table} for {dataset} first; the job `everything` makes all tables."
             ) from None
 
     def version(self, dataset: str, table: str) -> Version:
