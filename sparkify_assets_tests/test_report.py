@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 
 from sparkify_assets.churn import metrics
+from sparkify_assets.churn.pages import PAGES
 from sparkify_assets.report import charts, figures, words
 from sparkify_assets.report.data import REGISTRY_COLUMNS, ReportData
 from sparkify_assets.report.figures import Estimate
@@ -185,6 +186,20 @@ def registry() -> pl.DataFrame:
     )
 
 
+def habits() -> pl.DataFrame:
+    """Five users who churned and 45 who did not; the former use Thumbs Down twice as often."""
+    return pl.DataFrame(
+        [
+            dict.fromkeys(PAGES, 0)
+            | {"user_id": str(i), "churned": i < 5, "tenure_days": i, "active_days": 3}
+            | {"events": 100, "songs": 80, "thumbs_down": 4 if i < 5 else 2}
+            | {"first_paid": False, "last_paid": i % 2 == 0, "paid_share": 0.5}
+            | {"observed_days": 20, "seen_days": 2}
+            for i in range(50)
+        ]
+    )
+
+
 def report(**changed: Any) -> ReportData:
     """A report's data; `said` changes what the tables' writers said."""
     said = changed.pop("said", {})
@@ -198,6 +213,7 @@ def report(**changed: Any) -> ReportData:
         predictions=predicted,
         registry=registry().select(REGISTRY_COLUMNS),
         churned=pl.Series("churned", [True] * 5 + [False] * 45),
+        habits=habits(),
         rejections=pl.Series("reason", ["not JSON: byte 3", "not JSON: byte 9", "no page"]),
         versions={
             name: Version(
@@ -321,6 +337,17 @@ def test_factors_say_how_users_differ(walk: Walk) -> None:
     said = "days quiet ▲ more of it goes with more churn 40% rank 1 to 3 2 days 1 to 4.5 days"
     assert said in walk.text
     assert "70% of them unknown" in walk.text  # yes or no is told as a share
+
+
+def test_what_churned_users_did_differently(walk: Walk) -> None:
+    said = "5 users who churned beside 45 who stayed, over the whole log LEAKS . It describes"
+    assert said in walk.text
+    assert "users who churned use Thumbs Down 2.00 [2.00, 2.00] times as often" in walk.text
+    assert "Thumbs Down 4.00 [4.00, 4.00] 2.00 [2.00, 2.00] 2.00 [2.00, 2.00]" in walk.text
+    assert len([name for name in walk.titles if name.startswith("findings-")]) == 5
+    without = Walk(render(report(habits=habits().filter(pl.col("churned")))))
+    assert "did differently" not in without.text
+    assert "#findings" not in without.attributes("href")
 
 
 def test_how_stable_the_order_of_the_factors_is() -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 import polars as pl
 from dagster_pyspark import LazyPySparkResource
 
+from sparkify_assets.assets import pictures
 from sparkify_assets.assets.declaring import ANALYTICS, SPARK_POOL, described, explained
 from sparkify_assets.churn import (
     cutoffs,
@@ -199,6 +200,7 @@ def evaluation_predictions(
 def evaluation_metrics(
     context: dg.AssetExecutionContext,
     config: MetricsConfig,
+    lake: LakeResource,
     evaluation_predictions: pl.DataFrame,
 ) -> pl.DataFrame:
     table = metrics.evaluation_metrics(
@@ -207,6 +209,7 @@ def evaluation_metrics(
     shown = table[(table["model"] == evaluation.CHOSEN) & table["metric"].isin(_PLOTTED)]
     context.add_output_metadata(
         {f"{row.protocol}_{row.estimate}_{row.metric}": row.value for row in shown.itertuples()}
+        | pictures.of_evaluation(evaluation_predictions, lake.lake, context.partition_key)
     )
     return pl.from_pandas(table)
 
@@ -304,6 +307,7 @@ def churn_factors(
         seed=config.seed,
         workers=_workers(config, pyspark),
     )
+    table = pl.from_pandas(found.table)
     agreement = {"feature": found.features, "theme": found.themes}
     context.add_output_metadata(
         {
@@ -312,9 +316,10 @@ def churn_factors(
             for name, value in rank_correlation._asdict().items()
             if value is not None
         }
+        | pictures.of_factors(table, lake.lake, context.partition_key)
     )
     said = {"model_version": live["model_version"], "feature_table": feature_table.number}
-    return Rows(pl.from_pandas(found.table), {**said, "stability": found.stability})
+    return Rows(table, {**said, "stability": found.stability})
 
 
 def _live(known: pl.DataFrame, feature_table: Version) -> tuple[registry.Row, models.Model]:
@@ -349,7 +354,9 @@ def churn_scores(
         return probability, profile.count(values | {drift.PROBABILITY: probability})
 
     found = lake.lake.over_parts(spark, dataset, "feature_table", predict, columns)
-    bounds = scoring.decile_bounds(np.concatenate([probability for probability, _ in found]))
+    probability = np.concatenate([each for each, _ in found])
+    bounds = scoring.decile_bounds(probability)
+    deciles = scoring.risk_decile(probability, bounds)
     told = factors.descriptions(described_features(feature_table.metadata["kinds"])).values()
     drifted = drift.drifts(profile.counts, drift.total([counts for _, counts in found]))
 
@@ -374,6 +381,9 @@ def churn_scores(
             "model_version": live["model_version"],
             "largest_psi": drifted[0].psi,
         }
+        | pictures.of_scores(
+            pl.DataFrame({"risk_decile": deciles, "probability": probability}), lake.lake, dataset
+        )
     )
     parts = lake.lake.over_parts(spark, dataset, "feature_table", write_scores, columns)
     return Rows(parts, said)

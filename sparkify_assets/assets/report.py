@@ -1,6 +1,6 @@
 """The page that people look at instead of the tables."""
 
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,11 +10,13 @@ import polars as pl
 from sparkify_assets.assets.declaring import ANALYTICS, explained
 from sparkify_assets.churn.cutoffs import FORECAST
 from sparkify_assets.datasets import PARTITIONS
-from sparkify_assets.report import figures
+from sparkify_assets.report import figures, findings
 from sparkify_assets.report.data import REGISTRY_COLUMNS, ReportData
 from sparkify_assets.report.page import render
 from sparkify_assets.resources.io_manager import LakeResource
-from sparkify_assets.tables import MODEL_REGISTRY, REJECTED_LINES, TABLES, USER_LABELS
+from sparkify_assets.resources.lake import Lake
+from sparkify_assets.storage import read_part
+from sparkify_assets.tables import MODEL_REGISTRY, REJECTED_LINES, TABLES, USER_DAYS, USER_LABELS
 
 _FILE = "churn_report/churn_report.html"
 _LOADED = ("churn_scores", "churn_factors", "evaluation_metrics", "evaluation_predictions")
@@ -50,6 +52,7 @@ def churn_report(
         predictions=evaluation_predictions,
         registry=store.read_polars(dataset, MODEL_REGISTRY, REGISTRY_COLUMNS),
         churned=store.read_polars(dataset, USER_LABELS, ["churned"])["churned"],
+        habits=habits(store, dataset),
         rejections=store.read_polars(dataset, REJECTED_LINES, ["reason"])["reason"],
         versions={name: store.version(dataset, name) for name in TABLES},
         made_at=datetime.now(timezone.utc),
@@ -78,3 +81,12 @@ def churn_report(
             **{name: found.value for name, found in measured.items() if found},
         }
     )
+
+
+def habits(store: Lake, dataset: str) -> pl.DataFrame:
+    """What each user did, read a part file at a time, so that all days need not fit in memory."""
+    labels = store.read_polars(dataset, USER_LABELS, findings.LABEL_COLUMNS)
+    last_day = date.fromisoformat(store.version(dataset, "feature_table").metadata["last_day"])
+    nothing = pl.DataFrame(schema=USER_DAYS.polars_schema).select(findings.DAY_COLUMNS)
+    days = (read_part(file, findings.DAY_COLUMNS) for file in store.files(dataset, USER_DAYS.name))
+    return pl.concat(findings.habits(part, labels, last_day) for part in (nothing, *days))

@@ -1,7 +1,7 @@
 """Pictures as inline SVG: they scale, print, follow the page's colours and need no library.
 
-Belongs here: geometry. Does not belong here: which figures are drawn (`figures.py`, `page.py`) and
-colours (`templates/style.css`, by class).
+Belongs here: geometry. Does not belong here: which figures are drawn (`pictures.py`) and colours
+(`templates/charts.css`, by class).
 
 Every picture has a title and a description for those who cannot see it; text is escaped.
 """
@@ -9,6 +9,7 @@ Every picture has a title and a description for those who cannot see it; text is
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from sparkify_assets.report.figures import Estimate
 _WIDTH = 360.0
 _HEIGHT = 250.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 18.0, 12.0, 42.0
+_LETTERS = 62  # that fit into a picture's width
 
 
 @dataclass(frozen=True)
@@ -93,17 +95,9 @@ def columns(
     for i, (value, words) in enumerate(zip(values, labels, strict=True)):
         tall = value / highest * (height - top - bottom)
         low = height - bottom
-        drawn.append(
-            _tag(
-                "rect",
-                x=_number(i * slot + slot * 0.12),
-                y=_number(low - tall),
-                width=_number(slot * 0.76),
-                height=_number(tall),
-                rx="2",
-                class_="column first" if i == 0 else "column",
-            )
-        )
+        style = "column first" if i == 0 else "column"
+        place = (i * slot + slot * 0.12, low - tall, slot * 0.76, tall)
+        drawn.append(_rectangle(*place, style, rx="2"))
         middle = (i + 0.5) * slot
         drawn.append(_text(show(value), middle, low - tall - 5, "middle", "value"))
         drawn.append(_text(words, middle, low + 16, "middle"))
@@ -145,6 +139,97 @@ def intervals(
     return _picture(name, title, description, _WIDTH, height, drawn)
 
 
+def pairs(
+    name: str,
+    title: str,
+    description: str,
+    rows: Sequence[tuple[str, Estimate, Estimate]],
+    y: Axis,
+    label: str,
+) -> Markup:
+    """A slot a (label, churned, stayed): two columns with their intervals as whiskers."""
+    height, left, top = 236.0, 48.0, 28.0
+    bottom = height - _BOTTOM
+    slot = (_WIDTH - left) / max(1, len(rows))
+
+    def place(value: float) -> float:
+        return bottom - min(max(value / y.high, 0.0), 1.0) * (bottom - top)
+
+    drawn: list[Markup] = []
+    for words, x in (("churned", left), ("stayed", left + 76)):
+        drawn.append(_rectangle(x, 4, 10, 10, f"pillar {words}"))
+        drawn.append(_text(words, x + 15, 13, "start"))
+    for tick in y.ticks:
+        drawn.append(_line(left, place(tick), _WIDTH, place(tick), "grid"))
+        drawn.append(_text(y.show(tick), left - 6, place(tick) + 4, "end"))
+    for i, (words, *groups) in enumerate(rows):
+        for (value, low, high), style, at in zip(
+            groups, ("churned", "stayed"), (0.12, 0.52), strict=True
+        ):
+            x, wide = left + (i + at) * slot, slot * 0.36
+            drawn.append(
+                _rectangle(x, place(value), wide, bottom - place(value), f"pillar {style}")
+            )
+            if low is not None and high is not None:
+                middle = x + wide / 2
+                drawn.append(_line(middle, place(low), middle, place(high), "whisker"))
+        drawn.append(_text(words, left + (i + 0.5) * slot, bottom + 16, "middle", "tick small"))
+    drawn.append(_line(left, bottom, _WIDTH, bottom, "axis"))
+    drawn.append(_text(label, left + (_WIDTH - left) / 2, height - 6, "middle", "label"))
+    turned = f"rotate(-90 11 {(top + bottom) / 2:.1f})"
+    drawn.append(_text(y.label, 11, (top + bottom) / 2, "middle", "label", transform=turned))
+    return _picture(name, title, description, _WIDTH, height, drawn)
+
+
+def bars(
+    name: str,
+    title: str,
+    description: str,
+    rows: Sequence[tuple[str, float, str, str]],
+) -> Markup:
+    """A row a (words, value, note, class): the words, and below them a bar with its note."""
+    line, gap = 14.0, 26.0
+    highest = max([value for _, value, _, _ in rows], default=0.0) or 1.0
+    drawn: list[Markup] = []
+    y = 0.0
+    for words, value, note, style in rows:
+        for part in textwrap.wrap(words, _LETTERS):
+            y += line
+            drawn.append(_text(part, 0, y, "start", "words"))
+        long = max(value / highest * (_WIDTH - 130), 2.0)
+        drawn.append(_rectangle(0, y + 5, long, 9, f"strip {style}", rx="2"))
+        drawn.append(_text(note, long + 6, y + 13, "start", "value"))
+        y += gap
+    return _picture(name, title, description, _WIDTH, max(y - 6, 1.0), drawn)
+
+
+def squares(
+    name: str,
+    title: str,
+    description: str,
+    headings: Sequence[str],
+    rows: Sequence[tuple[str, Sequence[tuple[str, str, float, str]]]],
+) -> Markup:
+    """A row of squares a (words, cells); a cell is its value, a note, how dark it is, a class."""
+    left, top, tall = 84.0, 22.0, 72.0
+    wide = (_WIDTH - left) / len(headings)
+    drawn = [
+        _text(words, left + (i + 0.5) * wide, top - 8, "middle", "label")
+        for i, words in enumerate(headings)
+    ]
+    for i, (words, cells) in enumerate(rows):
+        y = top + i * tall
+        drawn.append(_text(words, left - 8, y + tall / 2 + 4, "end", "label"))
+        for j, (value, note, dark, style) in enumerate(cells):
+            x = left + j * wide
+            shade = f"{0.08 + 0.42 * min(max(dark, 0.0), 1.0):.2f}"
+            place = (x + 2, y + 2, wide - 4, tall - 4)
+            drawn.append(_rectangle(*place, f"square {style}", rx="4", fill_opacity=shade))
+            drawn.append(_text(value, x + wide / 2, y + tall / 2, "middle", "value large"))
+            drawn.append(_text(note, x + wide / 2, y + tall / 2 + 18, "middle"))
+    return _picture(name, title, description, _WIDTH, top + tall * len(rows), drawn)
+
+
 Quartiles = tuple[float, float, float]
 
 
@@ -162,17 +247,7 @@ def ranges(churned: Quartiles, stayed: Quartiles) -> Markup:
         if any(math.isnan(v) for v in (p25, median, p75)):
             continue
         start, middle, end = (edge + (v - low) * scale for v in (p25, median, p75))
-        drawn.append(
-            _tag(
-                "rect",
-                x=_number(start - 1),
-                y=_number(y),
-                width=_number(end - start + 2),
-                height="7",
-                rx="3.5",
-                class_=f"range {style}",
-            )
-        )
+        drawn.append(_rectangle(start - 1, y, end - start + 2, 7, f"range {style}", rx="3.5"))
         drawn.append(_tag("circle", cx=_number(middle), cy=_number(y + 3.5), r="4.5", class_=style))
     return _tag(
         "svg",
@@ -219,6 +294,12 @@ def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
 
 def _text(words: str, x: float, y: float, anchor: str, style: str = "tick", **more: str) -> Markup:
     return _tag("text", words, x=_number(x), y=_number(y), text_anchor=anchor, class_=style, **more)
+
+
+def _rectangle(x: float, y: float, width: float, height: float, style: str, **more: str) -> Markup:
+    sides = {"x": x, "y": y, "width": width, "height": height}
+    written = {name: _number(side) for name, side in sides.items()}
+    return _tag("rect", **written, class_=style, **more)
 
 
 def _dot(x: float, y: float, style: str) -> Markup:

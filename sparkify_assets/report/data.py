@@ -46,6 +46,7 @@ class ReportData:
     predictions: pl.DataFrame  # evaluation_predictions
     registry: pl.DataFrame  # model_registry, REGISTRY_COLUMNS
     churned: pl.Series  # user_labels: whether each user of the log ever cancelled
+    habits: pl.DataFrame  # findings.habits of all users
     rejections: pl.Series  # rejected_lines: the reason for each line
     versions: Mapping[str, Version]
     made_at: datetime  # UTC

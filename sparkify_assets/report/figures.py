@@ -30,7 +30,7 @@ SEED_FIGURES: Mapping[str, Mapping[str, float]] = {
     "mini": {"weighted_f1": 0.80, "f1": 0.40},
     "full": {"weighted_f1": 0.8896, "f1": 0.747},
 }
-_NORMAL_95 = 1.959964
+NORMAL_95 = 1.959964
 _PROFIT_USERS = 1_000
 _MOST_POINTS = 250
 _FIRST_NAMED = 0.01  # share of the rows
@@ -57,7 +57,7 @@ def expected_leavers(probability: pl.Series, learned_from: int) -> Estimate:
         return Estimate(0.0, 0.0, 0.0)
     chance = float((probability * (1 - probability)).sum())
     level = total**2 / learned_from if learned_from else total**2
-    spread = _NORMAL_95 * math.sqrt(chance + level) / (2 * math.sqrt(total))
+    spread = NORMAL_95 * math.sqrt(chance + level) / (2 * math.sqrt(total))
     low = max(math.sqrt(total) - spread, 0.0) ** 2
     high = min((math.sqrt(total) + spread) ** 2, float(len(probability)))
     return Estimate(total, low, high)

@@ -24,7 +24,7 @@ from sparkify_assets.churn.cutoffs import FORECAST, WHOLE_LOG
 from sparkify_assets.churn.metrics import METRIC_MEANINGS
 from sparkify_assets.churn.models import BASELINES
 from sparkify_assets.churn.scoring import in_words
-from sparkify_assets.report import charts, figures, pictures, words
+from sparkify_assets.report import charts, figures, findings, inline, pictures, words
 from sparkify_assets.report.data import ReportData
 from sparkify_assets.report.figures import Estimate
 from sparkify_assets.report.measures import ESTIMATES, MEASURES, Measure
@@ -48,11 +48,12 @@ def render(report: ReportData) -> str:
         .render(
             dataset=report.dataset,
             simulated=bool(report.log.get("simulated")),
-            style=Markup(_text("style.css")),
+            style=Markup(inline.chart_style() + _text("style.css")),
             script=Markup(script),
             script_hash=_hash(script),
             answer=_answer(report),
             factors=_factors(report),
+            findings=_findings(report),
             risk=_risk_list(report.scores),
             quality=_model_quality(report),
             data=_data_quality(report),
@@ -134,6 +135,20 @@ def _factors(report: ReportData) -> dict[str, Any]:
     }
 
 
+def _findings(report: ReportData) -> dict[str, Any] | None:
+    found = findings.findings(report.habits)
+    if found is None:
+        return None
+    return {
+        "churned": found.churned,
+        "stayed": found.stayed,
+        "telling": [use for use in found.pages if use.clear],
+        "pictures": pictures.gallery(found),
+        "pages": found.pages,
+        "per_events": findings.PER_EVENTS,
+    }
+
+
 def _risk_list(scores: pl.DataFrame) -> dict[str, Any]:
     listed = figures.at_most_risk(scores, MOST_LISTED)
     columns = listed.with_columns(pl.col("as_of").cast(pl.String), pl.col("probability").round(6))
@@ -194,10 +209,9 @@ def _panel(report: ReportData, protocol: str) -> dict[str, Any]:
         for tested, style in both
         if tested and (tested is grouped or tested.happened >= _FEWEST_DRAWN)
     ]
-    drawn = (pictures.precision_recall, pictures.reliability, pictures.gain)
     return {
         "leaks": protocol == WHOLE_LOG,
-        "charts": {draw.__name__: draw(protocol, styled) for draw in drawn} if styled else {},
+        "charts": pictures.curves(protocol, styled) if styled else [],
         "two_lines": len(styled) == 2,
         "too_few": temporal.happened if temporal and len(styled) < 2 else None,
         "calibration": figures.calibration(report.metrics, grouped, protocol, "grouped"),

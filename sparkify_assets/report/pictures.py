@@ -6,7 +6,8 @@ geometry (`charts.py`) and computing the figures (`figures.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -17,10 +18,12 @@ from sparkify_assets.churn.evaluation import CHOSEN
 from sparkify_assets.report import charts, figures
 from sparkify_assets.report.charts import Axis, Series
 from sparkify_assets.report.figures import Tested
-from sparkify_assets.report.words import brief, interval, number, percent, short, spoken
+from sparkify_assets.report.findings import SHORTEST, Findings, Pair, Spread, Use
+from sparkify_assets.report.words import brief, interval, number, percent, short, spoken, times
 
 # Tested rows and the style of their line, the one that the description speaks of first.
 Styled = Sequence[tuple[Tested, str]]
+_WIDEST_RATIO = 3.0  # that has room in a picture; what is wider is cut
 _LATER = "later"  # the second line, drawn below the first and without dots
 
 
@@ -44,6 +47,96 @@ def expected_by_decile(deciles: pl.DataFrame) -> Markup:
         short,
         "risk decile (10 is the tenth at most risk)",
     )
+
+
+class Picture(NamedTuple):
+    """A chart with what is written beside it."""
+
+    name: str
+    title: str
+    caption: str
+    chart: Markup
+
+
+def curves(protocol: str, styled: Styled) -> list[Picture]:
+    """What rows that were held back tell of the model."""
+    return [
+        Picture(
+            "precision_recall",
+            "Precision and recall",
+            "Further up and right is better. Without the first hundredth, where single users "
+            "decide. Dotted: guessing.",
+            precision_recall(protocol, styled),
+        ),
+        Picture(
+            "reliability",
+            "Reliability",
+            "On the dotted line, what was said is what happened.",
+            reliability(protocol, styled),
+        ),
+        Picture(
+            "gain",
+            "Gain",
+            "How many churned users are reached by looking at the riskiest first. "
+            "Dotted: guessing.",
+            gain(protocol, styled),
+        ),
+    ]
+
+
+def confusion(protocol: str, tested: Tested) -> Markup:
+    """What was said against what happened, each square as dark as its share of what happened."""
+    counts = tested.confusion()
+    totals = (tested.happened, len(tested.label) - tested.happened)
+    rows = {
+        "flagged": ("flagged_left", "flagged_stayed"),
+        "not flagged": ("missed", "rightly_left_alone"),
+    }
+
+    def cell(name: str, total: int, right: bool) -> tuple[str, str, float, str]:
+        share = counts[name] / total if total else 0.0
+        return f"{counts[name]:,}", percent(share), share, "right" if right else "wrong"
+
+    return charts.squares(
+        f"{protocol}-confusion",
+        _title("Said against happened, at the threshold", protocol),
+        f"Of {totals[0]:,} rows that churned {counts['flagged_left']:,} were flagged; of "
+        f"{totals[1]:,} that stayed {counts['flagged_stayed']:,} were.",
+        ["churned", "stayed"],
+        [
+            (words, [cell(name, totals[j], i == j) for j, name in enumerate(names)])
+            for i, (words, names) in enumerate(rows.items())
+        ],
+    )
+
+
+def factors(table: pl.DataFrame, most: int = 10) -> Markup:
+    """The strongest of `churn_factors`: weight, direction, and the ranks over all fits."""
+    rows = table.sort("rank").head(most).to_dicts()
+    return charts.bars(
+        "factors",
+        f"What goes with churn: the {len(rows)} strongest factors.",
+        _sentence(
+            f"{row['meaning']}, {percent(row['share'] or 0.0)}, {ranks(row)}, "
+            f"{row['direction_words']}"
+            for row in rows
+        ),
+        [
+            (
+                row["meaning"],
+                row["share"] or 0.0,
+                f"{percent(row['share'] or 0.0)}, {ranks(row)}",
+                {1: "up", -1: "down"}.get(row["direction"], "flat"),
+            )
+            for row in rows
+        ],
+    )
+
+
+def ranks(row: Mapping[str, Any]) -> str:
+    """A factor's ranks over all fits of the model: rank 2, or rank 1 to 3."""
+    low, high = row["rank_low"], row["rank_high"]
+    return f"rank {low}" if low == high else f"rank {low} to {high}"
 
 
 def precision_recall(protocol: str, styled: Styled) -> Markup:
@@ -100,6 +193,98 @@ def gain(protocol: str, styled: Styled) -> Markup:
             Series([0, 1], [0, 1], "guess"),
             *(Series(*tested.gain(), style) for tested, style in reversed(styled)),
         ],
+    )
+
+
+def gallery(found: Findings) -> list[Picture]:
+    """How users who churned and users who stayed differ, the most telling picture first."""
+    songs, active, tenure = found.songs, found.active, found.tenure
+    return [
+        Picture(
+            "pages",
+            "Pages",
+            "How many times as often users who churned use a page, of as many events. Dotted: as "
+            "often as users who stayed. Orange and blue: the whole 95% interval is on one side, "
+            "which by chance alone about one page in twenty is.",
+            _uses(found.pages),
+        ),
+        Picture(
+            "songs",
+            "Songs",
+            f"On a day that they are there, users who churned play {songs.medians[0]:.0f} songs "
+            f"and users who stayed {songs.medians[1]:.0f} (medians of the users' averages).",
+            _spread("songs", "Songs per active day", "songs per active day", songs),
+        ),
+        Picture(
+            "active-days",
+            "Active days",
+            f"Days with an event, of {active.users[0]:,} users who churned and "
+            f"{active.users[1]:,} who stayed and were there for at least {SHORTEST} days: "
+            f"{active.medians[0]:.1f} a week and {active.medians[1]:.1f} (medians). Users who "
+            "stopped coming without leaving count as stayed.",
+            _spread("active-days", "Active days a week", "active days a week", active),
+        ),
+        Picture(
+            "levels",
+            "Levels",
+            "Share of users on the paid level at the end of their first and of their last day, and "
+            "the mean share of their days.",
+            _pairs(
+                "levels",
+                "On the paid level",
+                found.levels,
+                "share on the paid level",
+                "level on the users' days",
+            ),
+        ),
+        Picture(
+            "tenure",
+            "Days since registration",
+            "At a user's first event in the log, so that the length of the log plays no part: "
+            f"{tenure.medians[0]:.0f} days and {tenure.medians[1]:.0f} (medians).",
+            _spread(
+                "tenure",
+                "Days since registration, at the first event",
+                "days since registration",
+                tenure,
+            ),
+        ),
+    ]
+
+
+def _uses(pages: Sequence[Use]) -> Markup:
+    known = [(use, use.ratio) for use in pages if use.ratio]
+    styles = {1: "churned", -1: "stayed", 0: "other"}
+    ends = [end for _, ratio in known for end in ratio if end is not None]
+    highest = min(max(ends, default=1.0), _WIDEST_RATIO)
+    return charts.intervals(
+        "findings-pages",
+        "Use of pages by users who churned, as a multiple of users who stayed",
+        _sentence(f"{use.rate.name}: {interval(ratio, times)}" for use, ratio in known),
+        [(use.rate.name, ratio, styles[use.clear]) for use, ratio in known],
+        charts.axis_up_to("times as often, with its 95% interval", [highest], times),
+        times,
+        1.0,
+    )
+
+
+def _spread(name: str, title: str, label: str, spread: Spread) -> Markup:
+    return _pairs(name, title, spread.bins, "share of users", label)
+
+
+def _pairs(name: str, title: str, pairs: Sequence[Pair], y: str, x: str) -> Markup:
+    highest = [end or value for pair in pairs for value, _, end in (pair.churned, pair.stayed)]
+    return charts.pairs(
+        f"findings-{name}",
+        f"{title}: users who churned and who stayed",
+        "Churned and stayed: "
+        + _sentence(
+            f"{pair.name}: {percent(pair.churned.value)} and {percent(pair.stayed.value)}"
+            for pair in pairs
+        ),
+        pairs,
+        charts.axis_up_to(y, highest, percent),
+        x,
     )
 
 

@@ -34,6 +34,11 @@ def times(value: float) -> str:
     return f"{value:.1f}x"
 
 
+def rate(value: float) -> str:
+    """Two decimals."""
+    return f"{value:.2f}"
+
+
 def as_given(value: float) -> str:
     """A figure that others gave, with the digits they gave: 0.80, 0.8896."""
     return f"{value:.2f}" if round(value, 2) == value else f"{value:g}"
@@ -67,4 +72,5 @@ WRITTEN: Mapping[str, Callable[[float], str]] = {
     "percent": percent,
     "times": times,
     "signed": signed,
+    "rate": rate,
 }

@@ -1,0 +1,51 @@
+"""The report's pictures in the metadata of materializations, behind one click in the UI."""
+
+from collections.abc import Iterable, Iterator
+
+import dagster as dg
+import polars as pl
+from markupsafe import Markup
+
+from sparkify_assets.churn.cutoffs import FORECAST, WHOLE_LOG
+from sparkify_assets.report import figures, inline, pictures
+from sparkify_assets.resources.lake import Lake
+
+Shown = dict[str, dg.MarkdownMetadataValue]
+
+
+def of_evaluation(predictions: pl.DataFrame, store: Lake, dataset: str) -> Shown:
+    """Of each protocol what the chosen model said of users held back, and what happened."""
+    found = {}
+    for protocol, label in ((FORECAST, "pictures"), (WHOLE_LOG, "pictures_whole_log_LEAKS")):
+        tested = figures.tests(predictions, protocol, "grouped")
+        if tested:
+            found[label] = _markdown(_of_tested(protocol, tested), store, dataset)
+    return found
+
+
+def _of_tested(protocol: str, tested: figures.Tested) -> Iterator[tuple[Markup, str]]:
+    for curve in pictures.curves(protocol, [(tested, pictures.style_of(protocol))]):
+        yield curve.chart, curve.caption
+    yield pictures.confusion(protocol, tested), "Shares are of all that churned, or stayed."
+
+
+def of_factors(factors: pl.DataFrame, store: Lake, dataset: str) -> Shown:
+    caption = (
+        "Share of what moves the risk. Orange goes with more churn, blue with less; neither need "
+        "be a cause. The ranks are over fits without some of the users."
+    )
+    return {"picture": _markdown([(pictures.factors(factors), caption)], store, dataset)}
+
+
+def of_scores(scores: pl.DataFrame, store: Lake, dataset: str) -> Shown:
+    """scores: risk_decile, probability."""
+    chart = pictures.expected_by_decile(figures.by_decile(scores))
+    caption = "Expected leavers in each tenth of the users."
+    return {"picture": _markdown([(chart, caption)], store, dataset)}
+
+
+def _markdown(
+    charts: Iterable[tuple[Markup, str]], store: Lake, dataset: str
+) -> dg.MarkdownMetadataValue:
+    log = store.version(dataset, "raw_events").metadata
+    return dg.MetadataValue.md(inline.markdown(charts, simulated=bool(log.get("simulated"))))
