@@ -7,7 +7,7 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 export PYTHONWARNINGS := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help run results test dev bench check lock clean
+.PHONY: help run results test dev pictures bench check lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -23,6 +23,9 @@ dev: .venv/installed ## Dagster's UI on 127.0.0.1:3000
 
 test: .venv/installed-dev ## the tests
 	@$(BIN)/python -m pytest
+
+pictures: .venv/installed-dev ## the docs' pictures of Dagster's UI and the report; needs Chromium
+	@SPARKIFY_PICTURES=docs/pictures $(BIN)/python -m pytest -m picture
 
 bench: .venv/installed-dev ## the benchmark tables
 	@$(BIN)/python -m benchmarks

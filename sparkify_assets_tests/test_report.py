@@ -742,10 +742,10 @@ def test_the_list_is_filtered_and_downloaded(
         .otherwise(pl.col("user_id"))
     )
     tab = shown(render(report(scores=hostile)))
-    tab.get_by_label("Level").select_option("free")
+    tab.get_by_role("combobox", name="Level").select_option("free")
     said = tab.locator("#shown")
     assert said.text_content() == "Showing 1 to 15 of 15 users that match, of 45 listed."
-    tab.get_by_label("Find").fill("songs per day: 3 (")
+    tab.get_by_role("searchbox", name="Find").fill("songs per day: 3 (")
     assert users(tab) == ['=1+"1",<b>']
     with tab.expect_download() as download:
         tab.get_by_role("button", name="Download").click()
@@ -754,7 +754,7 @@ def test_the_list_is_filtered_and_downloaded(
     # A leading = would be run as a formula.
     assert lines[1].startswith('"\'=1+""1"",<b>",2018-12-01,0.125,10,free,')
     assert len(lines) == 2
-    tab.get_by_label("Find").fill("nobody is called this")
+    tab.get_by_role("searchbox", name="Find").fill("nobody is called this")
     assert users(tab) == []
     assert said.text_content() == "No user matches. Clear the filters to see all."
     assert tab.get_by_role("button", name="Download").is_disabled()

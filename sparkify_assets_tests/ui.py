@@ -29,6 +29,7 @@ LOCATION = "sparkify_assets.definitions"
 # What the asset graph launches: all assets, without a job of the project's own.
 ASSET_GRAPH = "__ASSET_JOB"
 REPOSITORY = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__"}
+_COMMAND = str(Path(sys.executable).with_name("dagster"))
 _SECONDS_TO_START = 120
 _SECONDS_TO_STOP = 20
 _SECONDS_OF_A_RUN = 240
@@ -173,8 +174,7 @@ def dagster_dev(folder: Path, **settings: str) -> Iterator[UI]:
     log = folder / "dagster.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("dagster")), "dev"]
-            + ["--host", "127.0.0.1", "--port", str(port)],
+            [_COMMAND, "dev", "--host", "127.0.0.1", "--port", str(port)],
             cwd=PROJECT,
             env={
                 **environment(Lake(str(lake)), None),
