@@ -7,7 +7,7 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 export PYTHONWARNINGS := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help run results test dev pictures bench check lock clean
+.PHONY: help run results pictures test dev bench check lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -18,14 +18,16 @@ run: .venv/installed ## log to scored users: materialize mini, then print what c
 results: .venv/installed ## the table of results in README.md, from what is in the lake
 	@$(BIN)/python -m sparkify_assets.results
 
-dev: .venv/installed ## Dagster's UI on 127.0.0.1:3000
-	@$(BIN)/dagster dev --host 127.0.0.1 --port 3000
+pictures: .venv/installed-dev ## the docs' pictures: of findings in the lake, and of Dagster's UI
+	@$(BIN)/python -m sparkify_assets.gallery --partition $(PARTITION)
+	@SPARKIFY_PICTURES=docs/pictures $(BIN)/python -m pytest -m picture
+
+dev: .venv/installed ## Dagster's UI on 127.0.0.1:3000, and the reports on 127.0.0.1:3001
+	@$(BIN)/python -m sparkify_assets.serve & trap "kill $$!" EXIT INT TERM; \
+	SPARKIFY_REPORTS_URL=http://127.0.0.1:3001 $(BIN)/dagster dev --host 127.0.0.1 --port 3000
 
 test: .venv/installed-dev ## the tests
 	@$(BIN)/python -m pytest
-
-pictures: .venv/installed-dev ## the docs' pictures of Dagster's UI and the report; needs Chromium
-	@SPARKIFY_PICTURES=docs/pictures $(BIN)/python -m pytest -m picture
 
 bench: .venv/installed-dev ## the benchmark tables
 	@$(BIN)/python -m benchmarks

@@ -21,6 +21,7 @@ from sparkify_assets.__main__ import main
 from sparkify_assets.datasets import PARTITIONS
 from sparkify_assets.definitions import build_defs
 from sparkify_assets.resources.lake import Lake
+from sparkify_assets.retries import RETRIES_TAG
 from sparkify_assets.tables import TABLES
 
 EVENTS_TO_FEATURES = (
@@ -100,6 +101,7 @@ def run(
             instance=dg.DagsterInstance.ephemeral(),
             partition_key="mini",
             run_config=config,
+            tags={RETRIES_TAG: "no"},
             asset_selection=[dg.AssetKey(name) for name in assets] or None,
             raise_on_error=False,
         )

@@ -8,6 +8,7 @@ import sys
 import dagster as dg
 import pytest
 
+from sparkify_assets.checks import usual
 from sparkify_assets.definitions import defs
 from sparkify_assets.tables import TABLES
 
@@ -82,6 +83,9 @@ def test_tables_show_their_columns(nodes: dict) -> None:
 WARNINGS = {
     "model_registry:new_model_went_live",
     "churn_scores:users_are_as_at_training",
+    "user_labels:as_many_users_churned_as_usual",
+    *(f"{name}:as_many_rows_as_usual" for name in usual.COUNTED),
+    *(f"{name}:as_many_nulls_as_usual" for name in usual.SEEN_THROUGH),
     "churn_scores:scores_are_fresh",
 }
 

@@ -170,7 +170,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content = b"".join(b'{"line": %d}\n' % i for i in range(300_000))
         self.etag: str | None = '"1"'
-        self.says_length = True
+        self.says_length = True  # and knows of ranges
         self.statuses: list[int] = []  # answered first, one by one
         self.break_after: list[int] = []  # bytes of the first answers, one by one
         self.requests: list[tuple[int, str | None]] = []  # status and Range
@@ -187,13 +187,14 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        server, wanted = self.server, self.headers.get("Range")
+        server = self.server
+        wanted = self.headers.get("Range") if server.says_length else None
         body, status = server.content, 200
         if server.statuses:
             status, body = server.statuses.pop(0), b"sorry"
         elif server.etag and self.headers.get("If-None-Match") == server.etag:
             status, body = 304, b""
-        elif wanted == "bytes=0-0" and server.says_length:
+        elif wanted == "bytes=0-0":
             status, body = 206, body[:1]
         elif wanted and self.headers.get("If-Range") == server.etag:
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))

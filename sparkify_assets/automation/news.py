@@ -52,7 +52,7 @@ def is_scored(lake: Lake, dataset: str) -> bool:
     if not all(lake.exists(dataset, name) for name in _FROM_LOG_TO_SCORES):
         return False
     versions = {name: lake.version(dataset, name) for name in _FROM_LOG_TO_SCORES}
-    return versions[_SCORES].metadata["model_version"] == live_version(lake, dataset) and all(
-        versions[made].metadata[of] == versions[of].number
+    return versions[_SCORES].metadata.get("model_version") == live_version(lake, dataset) and all(
+        versions[made].metadata.get(of) == versions[of].number
         for of, made in pairwise(_FROM_LOG_TO_SCORES)
     )

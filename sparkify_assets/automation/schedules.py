@@ -37,12 +37,12 @@ def _time(variable: str, default: str) -> str:
     given = os.environ.get(variable, "").strip() or default
     try:
         dg.ScheduleDefinition(name="tried", job_name="tried", cron_schedule=given)
-    except dg.DagsterInvalidDefinitionError as error:
+    except dg.DagsterInvalidDefinitionError:
         raise SettingError(
             f"{variable}={given!r} is not a time to run at. Expected is a cron expression, in UTC: "
             f"minute, hour, day of the month, month, day of the week. Correct it, or unset it for "
             f"the default, {default!r}."
-        ) from error
+        ) from None
     return given
 
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 
 import dagster as dg
 
+from sparkify_assets.checks.results import result
 from sparkify_assets.datasets import PARTITIONS, Dataset, dataset
 from sparkify_assets.resources.io_manager import LakeResource
 
@@ -28,18 +29,18 @@ def scores_are_fresh(
 
 def judged(chosen: Dataset, made_at: datetime | None, now: datetime) -> dg.AssetCheckResult:
     """`made_at`: when the newest scores were committed; None where there are none."""
-    expected = f"at most {chosen.fresh_hours} hours old"
+    expected = f"scores of {chosen.name} at most {chosen.fresh_hours} hours old"
     if made_at is None:
-        passed, found, to_do = False, "there are none", "Run the job `everything`."
-    else:
-        passed = now - made_at <= timedelta(hours=chosen.fresh_hours)
-        hours = (now - made_at).total_seconds() / 3600
-        found = f"{hours:.1f} hours old, made on {made_at:%Y-%m-%d at %H:%M} UTC"
-        to_do = "Run the job `rescore`; where the log has not changed, see why it does not grow."
-    said = f"Scores of {chosen.name}: expected {expected}, found {found}."
-    return dg.AssetCheckResult(
-        passed=passed,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=said if passed else f"{said} {to_do}",
-        metadata={"expected": expected, "found": found},
+        found = "there are none. Run the job `everything`"
+        return result(False, expected=expected, found=found, warns=True)
+    hours = (now - made_at) / timedelta(hours=1)
+    passed = hours <= chosen.fresh_hours
+    found = f"{hours:.1f} hours old, made on {made_at:%Y-%m-%d at %H:%M} UTC"
+    to_do = ". Run the job `rescore`; where the log has not changed, see why it does not grow"
+    return result(
+        passed,
+        expected=expected,
+        found=found if passed else found + to_do,
+        warns=True,
+        more={"hours": round(hours, 1)},
     )

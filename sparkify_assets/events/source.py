@@ -31,7 +31,7 @@ import requests
 import urllib3
 from tqdm import tqdm
 
-from sparkify_assets.errors import SourceError
+from sparkify_assets.errors import SourceError, UnreachableError
 from sparkify_assets.storage import open_filesystem, printable
 
 logger = logging.getLogger("sparkify_assets")
@@ -127,7 +127,7 @@ def _naming(variable: str, source: str) -> Iterator[None]:
     try:
         yield
     except SourceError as error:
-        raise SourceError(f"{where}: {error}") from error.__cause__
+        raise type(error)(f"{where}: {error}") from error.__cause__
     except PermissionError as error:
         raise SourceError(f"{where}: may not be read by this user.") from error
     except (OSError, pa.ArrowException) as error:
@@ -347,7 +347,7 @@ def _download_with_retries(url: str, target: Path) -> None:
                 logger.warning("%s: %s; the copy here is used", target.name, _cause(error))
                 return
             kept = f" {here:,} bytes are kept; the next run goes on from there." if here else ""
-            raise SourceError(
+            raise UnreachableError(
                 f"the download failed after {failures} attempts: {_cause(error)}.{kept}"
             ) from error
         time.sleep(_FIRST_PAUSE_SECONDS * 2 ** (failures - 1))

@@ -20,7 +20,7 @@ from sparkify_assets.report.figures import Estimate
 _WIDTH = 360.0
 _HEIGHT = 250.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 18.0, 12.0, 42.0
-_LETTERS = 62  # that fit into a picture's width
+LETTERS = 62  # that fit into a picture's width
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def bars(
     drawn: list[Markup] = []
     y = 0.0
     for words, value, note, style in rows:
-        for part in textwrap.wrap(words, _LETTERS):
+        for part in textwrap.wrap(words, LETTERS):
             y += line
             drawn.append(_text(part, 0, y, "start", "words"))
         long = max(value / highest * (_WIDTH - 130), 2.0)

@@ -17,26 +17,32 @@ from xml.etree import ElementTree
 
 from markupsafe import Markup
 
+from sparkify_assets.report import charts
+
 _SVG = "http://www.w3.org/2000/svg"
 _MARGIN, _LINE = 12.0, 16.0
 _LETTERS = 48  # of a heading's line
 _FONT = (
-    "svg { background: var(--paper); } "
     'svg text { font-family: system-ui, "Segoe UI", Roboto, "Liberation Sans", sans-serif; } '
     "svg text.heading { font-size: 12px; font-weight: 650; fill: var(--ink); } "
     "svg text.heading.simulated { fill: var(--warn-ink); }"
 )
 
 
-def svg(chart: Markup, *, simulated: bool) -> str:
-    """A chart as an SVG document of its own: its title above it, its style inside."""
+def svg(chart: Markup, caption: str = "", *, simulated: bool) -> str:
+    """A chart as an SVG document of its own: title above, caption below, its style inside."""
     drawn = ElementTree.fromstring(chart)
     _, _, width, height = (float(part) for part in drawn.attrib["viewBox"].split())
-    headings = [(line, "heading") for line in textwrap.wrap(_said(drawn, "title"), _LETTERS)]
+    above = [(line, "heading") for line in textwrap.wrap(_said(drawn, "title"), _LETTERS)]
     if simulated:
-        headings.append(("Simulated data, not real users", "heading simulated"))
-    top = _MARGIN + _LINE * len(headings) + 6
-    size = {"width": f"{width + 2 * _MARGIN:g}", "height": f"{height + top + _MARGIN:g}"}
+        above.append(("Simulated data, not real users", "heading simulated"))
+    below = [(line, "caption") for line in textwrap.wrap(caption, charts.LETTERS)]
+    top = _MARGIN + _LINE * len(above) + 6
+    bottom = top + height + 6
+    size = {
+        "width": f"{width + 2 * _MARGIN:g}",
+        "height": f"{bottom + _LINE * len(below) + _MARGIN:g}",
+    }
     picture = ElementTree.Element(
         "svg", {"xmlns": _SVG, **size, "viewBox": f"0 0 {size['width']} {size['height']}"}
     )
@@ -44,29 +50,37 @@ def svg(chart: Markup, *, simulated: bool) -> str:
     ElementTree.SubElement(
         picture, "rect", {"width": "100%", "height": "100%", "style": "fill: var(--paper)"}
     )
-    for i, (line, style) in enumerate(headings, 1):
-        at = {"x": f"{_MARGIN:g}", "y": f"{_MARGIN + _LINE * i - 4:g}", "class": style}
-        ElementTree.SubElement(picture, "text", at).text = line
+    _write(picture, above, _MARGIN)
     place = {"x": _MARGIN, "y": top, "width": width, "height": height}
     drawn.attrib |= {name: f"{value:g}" for name, value in place.items()}
     picture.append(drawn)
+    _write(picture, below, bottom)
     return ElementTree.tostring(picture, encoding="unicode")
 
 
-def markdown(charts: Iterable[tuple[Markup, str]], *, simulated: bool) -> str:
-    """(Chart, caption) pairs as Markdown that holds the pictures whole."""
-    return "\n\n".join(
+def _write(picture: ElementTree.Element, lines: Iterable[tuple[str, str]], top: float) -> None:
+    """Lines of text with their classes, one below the other."""
+    for i, (line, style) in enumerate(lines):
+        at = {"x": f"{_MARGIN:g}", "y": f"{top + _LINE * i + 12:g}", "class": style}
+        ElementTree.SubElement(picture, "text", at).text = line
+
+
+def markdown(pictures: Iterable[tuple[Markup, str]], *, simulated: bool) -> str:
+    """(Chart, caption) pairs as one paragraph of Markdown that holds the pictures whole."""
+    return " ".join(
         f"![{alternative(chart, simulated=simulated)}]"
-        f"(data:image/svg+xml;base64,{_packed(svg(chart, simulated=simulated))})\n\n{caption}"
-        for chart, caption in charts
+        f"(data:image/svg+xml;base64,{_packed(svg(chart, caption, simulated=simulated))})"
+        for chart, caption in pictures
     )
 
 
 def alternative(chart: Markup, *, simulated: bool) -> str:
     """What a chart shows in words, safe to stand between the brackets of a Markdown picture."""
     drawn = ElementTree.fromstring(chart)
-    words = f"{_said(drawn, 'title')} {_said(drawn, 'desc')}{' Simulated data.' * simulated}"
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(words.split()))
+    words = f"{_said(drawn, 'title').rstrip('.')}. {_said(drawn, 'desc')}"
+    if simulated:
+        words += " Simulated data."
+    return re.sub(r"([\\\[\]<>&`*_~|!])", r"\\\1", " ".join(words.split()))
 
 
 def chart_style() -> str:

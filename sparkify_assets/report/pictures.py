@@ -182,7 +182,7 @@ def gain(protocol: str, styled: Styled) -> Markup:
     looked_at, reached = styled[0][0].gain()
     return charts.lines(
         f"{protocol}-gain",
-        _title("Churned users reached, the highest probability first", protocol),
+        _title("Churned users reached, riskiest first", protocol),
         "Share of churned users reached: "
         + _sentence(
             f"{percent(reached[i])} in the first {percent(looked_at[i])}" for i in (10, 20, 30, 50)
