@@ -18,8 +18,9 @@ run: .venv/installed ## log to scored users: materialize mini, then print what c
 results: .venv/installed ## the table of results in README.md, from what is in the lake
 	@$(BIN)/python -m sparkify_assets.results
 
-pictures: .venv/installed ## the pictures of docs/findings.md, from what is in the lake
+pictures: .venv/installed-dev ## the docs' pictures: of findings in the lake, and of Dagster's UI
 	@$(BIN)/python -m sparkify_assets.gallery --partition $(PARTITION)
+	@SPARKIFY_PICTURES=docs/pictures $(BIN)/python -m pytest -m picture
 
 dev: .venv/installed ## Dagster's UI on 127.0.0.1:3000, and the reports on 127.0.0.1:3001
 	@$(BIN)/python -m sparkify_assets.serve & trap "kill $$!" EXIT INT TERM; \

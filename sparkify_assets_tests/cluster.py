@@ -70,7 +70,7 @@ class Cluster:
 @contextlib.contextmanager
 def cluster(folder: Path, workers: int = 2) -> Iterator[Cluster]:
     """A cluster that has all of its workers, for as long as the context lasts."""
-    port, ui = _free_port(), _free_port()
+    port, ui = free_port(), free_port()
     running = Cluster(f"spark://127.0.0.1:{port}", folder)
     try:
         address = ["--host", "127.0.0.1", "--port", str(port), "--webui-port", str(ui)]
@@ -98,7 +98,8 @@ def _wait_for(status: str, workers: int) -> None:
     raise TimeoutError(f"the cluster did not have {workers} workers in {_SECONDS_TO_START} s")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
     from pyspark.sql import SparkSession
 
     from sparkify_assets_tests.running import Run
@@ -72,3 +73,23 @@ def simulated_log(finished: Run) -> Path:
     """The log that `finished` read."""
     (log,) = Path(finished.lake.root, "logs", "mini").iterdir()
     return log
+
+
+# Of a module: while it runs, nothing else in this thread can have an event loop.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from sparkify_assets_tests import browsing
+
+    if browsing.installed() is None:
+        pytest.skip("no Chromium is installed")
+    with browsing.chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Page]:
+    """An empty tab of a visitor who was never here before."""
+    from sparkify_assets_tests.browsing import SCREEN
+
+    with browser.new_context(viewport=SCREEN) as context:
+        yield context.new_page()

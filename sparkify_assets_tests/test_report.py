@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
-import shutil
-import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date, datetime, timezone
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -36,6 +34,10 @@ from sparkify_assets.tables import (
     USER_LABELS,
     Table,
 )
+from sparkify_assets_tests.browsing import complaints
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 LIVE = "aaaa00001111"
 HOSTILE = "</script><script>alert(1)</script><!-- \u2028 &amp; '\""
@@ -685,95 +687,76 @@ def test_the_asset_writes_the_page_and_says_where(tmp_path: Path, data: ReportDa
 
 # In a browser
 
-DRIVE = """
-(async () => {
-  const out = {errors: window.seen};
-  const get = (id) => document.getElementById(id);
-  const users = () => [...document.querySelectorAll("#risk-table tbody th")]
-    .map((cell) => cell.textContent);
-  const header = (name) => document.querySelector(`th[data-column=${name}]`);
-  const type = (id, value) => {
-    get(id).value = value;
-    get(id).dispatchEvent(new Event("input", {bubbles: true}));
-  };
-  out.first = users();
-  header("user_id").querySelector("button").click();
-  out.sorted = [users()[0], header("user_id").ariaSort, header("probability").ariaSort];
-  header("probability").querySelector("button").click();
-  get("next").click();
-  out.second = [users()[0], get("page-number").textContent, get("shown").textContent];
-  type("level", "free");
-  out.free = get("shown").textContent;
-  type("find", "songs per day: 3 (");
-  out.found = users();
-  let blob;
-  URL.createObjectURL = (given) => { blob = given; return "#"; };
-  get("download").click();
-  out.csv = await blob.text();
-  type("find", "nobody is called this");
-  out.none = [users().length, get("shown").textContent, get("download").disabled];
-  document.title = "";
-  document.body.replaceChildren(document.createTextNode(JSON.stringify(out)));
-})();
-"""
+
+@pytest.fixture
+def shown(tab: Page, tmp_path: Path) -> Iterator[Callable[[str], Page]]:
+    """Opens a page from a file, as a user would, and sees at the end that nothing went wrong."""
+    wrong = complaints(tab)
+
+    def show(page: str) -> Page:
+        file = tmp_path / "page.html"
+        file.write_text(page, encoding="utf-8")
+        tab.goto(file.as_uri())
+        return tab
+
+    yield show
+    assert wrong == []
 
 
-@pytest.fixture(scope="module")
-def browser() -> str:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium is installed")
-    return found
+def users(tab: Page) -> list[str]:
+    return tab.locator("#risk-table tbody th").all_text_contents()
 
 
-def _shown(browser: str, page: str, folder: Path) -> str:
-    """The document after the page's scripts have run."""
-    file = folder / "page.html"
-    file.write_text(page, encoding="utf-8")
-    options = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
-        "--disable-background-networking --disable-component-update --virtual-time-budget=3000"
-    )
-    ran = subprocess.run(
-        [browser, *options.split(), f"--user-data-dir={folder}", "--dump-dom", file.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return ran.stdout
+def test_the_list_is_sorted_and_paged(
+    shown: Callable[[str], Page], page: str, data: ReportData
+) -> None:
+    tab = shown(page)
+    assert users(tab) == data.scores["user_id"].to_list()[:FIRST_SHOWN]
+    tab.get_by_role("button", name="User").click()
+    assert users(tab)[0] == "1000"
+    assert sorting(tab) == {"user_id": "ascending"}
+    tab.get_by_role("button", name="User").click()
+    assert users(tab)[0] == "1044"
+    tab.get_by_role("button", name="Probability").click()
+    assert sorting(tab) == {"probability": "descending"}
+    tab.get_by_role("button", name="Next").click()
+    assert users(tab)[0] == "1020"
+    assert tab.locator("#page-number").text_content() == "Page 2 of 3"
+    assert tab.locator("#shown").text_content() == "Showing 21 to 40 of 45 users."
 
 
-def test_the_list_works_in_a_browser(browser: str, tmp_path: Path, data: ReportData) -> None:
+def sorting(tab: Page) -> dict[str, str]:
+    """Of the columns by which the list is sorted, which way."""
+    return {
+        str(header.get_attribute("data-column")): str(header.get_attribute("aria-sort"))
+        for header in tab.locator("th[aria-sort]").all()
+    }
+
+
+def test_the_list_is_filtered_and_downloaded(
+    shown: Callable[[str], Page], data: ReportData
+) -> None:
     hostile = data.scores.with_columns(
         user_id=pl.when(pl.col("user_id") == "1003")
         .then(pl.lit('=1+"1",<b>'))
         .otherwise(pl.col("user_id"))
     )
-    page = render(report(scores=hostile))
-    # The page's own policy would not let the test's script run.
-    page = re.sub(
-        r"<meta http-equiv[^>]*>",
-        "<script>window.seen=[];window.onerror=(e)=>window.seen.push(e)</script>",
-        page,
-    )
-    page = page.replace("</body>", f"<script>{DRIVE}</script></body>")
-    body = re.search(r"<body>(.*)</body>", _shown(browser, page, tmp_path), re.DOTALL)
-    assert body is not None
-    out = json.loads(html.unescape(body[1]))
-    assert out["errors"] == []
-    assert out["first"] == hostile["user_id"].to_list()[:FIRST_SHOWN]
-    assert out["sorted"][1:] == ["ascending", None]
-    assert out["second"] == ["1020", "Page 2 of 3", "Showing 21 to 40 of 45 users."]
-    assert out["free"] == "Showing 1 to 15 of 15 users that match, of 45 listed."
-    assert out["found"] == ['=1+"1",<b>']
-    lines = out["csv"].removeprefix("\ufeff").splitlines()
+    tab = shown(render(report(scores=hostile)))
+    tab.get_by_role("combobox", name="Level").select_option("free")
+    said = tab.locator("#shown")
+    assert said.text_content() == "Showing 1 to 15 of 15 users that match, of 45 listed."
+    tab.get_by_role("searchbox", name="Find").fill("songs per day: 3 (")
+    assert users(tab) == ['=1+"1",<b>']
+    with tab.expect_download() as download:
+        tab.get_by_role("button", name="Download").click()
+    lines = download.value.path().read_text(encoding="utf-8").removeprefix("\ufeff").splitlines()
     assert lines[0] == ",".join(CHURN_SCORES.names)
     # A leading = would be run as a formula.
     assert lines[1].startswith('"\'=1+""1"",<b>",2018-12-01,0.125,10,free,')
     assert len(lines) == 2
-    assert out["none"] == [0, "No user matches. Clear the filters to see all.", True]
-
-
-def test_its_own_policy_lets_its_script_run(browser: str, tmp_path: Path, page: str) -> None:
-    assert "Showing 1 to 20 of 45 users." in _shown(browser, page, tmp_path)
+    tab.get_by_role("searchbox", name="Find").fill("nobody is called this")
+    assert users(tab) == []
+    assert said.text_content() == "No user matches. Clear the filters to see all."
+    assert tab.get_by_role("button", name="Download").is_disabled()
+    tab.get_by_role("button", name="Clear").click()
+    assert said.text_content() == "Showing 1 to 20 of 45 users."
