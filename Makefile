@@ -21,8 +21,9 @@ results: .venv/installed ## the table of results in README.md, from what is in t
 pictures: .venv/installed ## the pictures of docs/findings.md, from what is in the lake
 	@$(BIN)/python -m sparkify_assets.gallery --partition $(PARTITION)
 
-dev: .venv/installed ## Dagster's UI on 127.0.0.1:3000
-	@$(BIN)/dagster dev --host 127.0.0.1 --port 3000
+dev: .venv/installed ## Dagster's UI on 127.0.0.1:3000, and the reports on 127.0.0.1:3001
+	@$(BIN)/python -m sparkify_assets.serve & trap "kill $$!" EXIT INT TERM; \
+	SPARKIFY_REPORTS_URL=http://127.0.0.1:3001 $(BIN)/dagster dev --host 127.0.0.1 --port 3000
 
 test: .venv/installed-dev ## the tests
 	@$(BIN)/python -m pytest

@@ -70,11 +70,11 @@ def run_bare() -> int:
     from sparkify_assets.datasets import ForecastConfig, SourceConfig
     from sparkify_assets.resources.io_manager import LakeResource
     from sparkify_assets.resources.lake import Lake, Version, default_root
-    from sparkify_assets.resources.spark import spark_resource
+    from sparkify_assets.resources.spark import SparkResource
     from sparkify_assets.tables import TABLES
 
     lake = Lake(default_root())
-    shared = {"lake": LakeResource(root=lake.root), "pyspark": spark_resource()}
+    shared = {"lake": LakeResource(root=lake.root), "pyspark": SparkResource()}
 
     def commit(**made: Any) -> list[Version]:
         return [lake.commit(DATASET, TABLES[name], rows.of) for name, rows in made.items()]

@@ -117,9 +117,9 @@ def feature_table(lake: Lake, log: Path, horizon_days: int) -> pl.DataFrame:
 
     from sparkify_assets.datasets import dataset_config
     from sparkify_assets.definitions import build_defs
-    from sparkify_assets.resources.spark import spark_resource
+    from sparkify_assets.resources.spark import SparkResource
 
-    place, pyspark = LakeResource(root=lake.root), spark_resource()
+    place, pyspark = LakeResource(root=lake.root), SparkResource()
     store = LakeIOManager(storage=place, pyspark=pyspark)
     defs = build_defs({"lake": place, "pyspark": pyspark, "io_manager": store})
     config: dict[str, Any] = dataset_config(DATASET)

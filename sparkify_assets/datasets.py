@@ -7,16 +7,21 @@ Does not belong here: what the settings do; that is said where they are used.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from sparkify_assets import capacity
 from sparkify_assets.churn.boosting import ROWS_FOR_WORKERS
 from sparkify_assets.churn.search import Budget
 from sparkify_assets.errors import SettingError
+from sparkify_assets.resources.spark import driver_memory, spark_master
 from sparkify_assets.simulation import MINI_SEED
+
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,10 @@ class Dataset:
     users: int
     days: int
     seed: int
-    folds: int
     repeats: int
     resamples: int
+    fresh_hours: int
+    """Scores that are older are called stale."""
 
     @property
     def source(self) -> str | None:
@@ -51,9 +57,9 @@ DATASETS = {
             days=61,
             # A draw with about as many events and churned users as the real file has.
             seed=MINI_SEED,
-            folds=5,
             repeats=5,
             resamples=1000,
+            fresh_hours=7 * 24,
         ),
         Dataset(
             "full",
@@ -61,9 +67,10 @@ DATASETS = {
             users=22_277,
             days=61,
             seed=1,
-            folds=5,
             repeats=1,
             resamples=200,
+            # Scored every day, and some hours for the run to end in.
+            fresh_hours=30,
         ),
     )
 }
@@ -76,6 +83,11 @@ def dataset(name: str) -> Dataset:
     if name not in DATASETS:
         raise SettingError(f"There is no dataset {name!r}. There are: {', '.join(DATASETS)}.")
     return DATASETS[name]
+
+
+def _by_dataset(setting: str) -> str:
+    values = (f"{getattr(one, setting):,} on {one.name}" for one in DATASETS.values())
+    return f"Empty: as suits the dataset ({', '.join(values)})."
 
 
 class SourceConfig(dg.Config):
@@ -128,7 +140,7 @@ class SearchConfig(dg.Config):
 class TrainingConfig(dg.Config):
     """How models are fitted and chosen."""
 
-    folds: int = Field(default=5, ge=2, le=20, description="Folds by user.")
+    folds: int = Field(default=FOLDS, ge=2, le=20, description="Folds by user.")
     seed: int = Field(default=1, ge=0, description="Seed of folds and models.")
     rows_for_workers: int = Field(
         default=ROWS_FOR_WORKERS,
@@ -140,7 +152,12 @@ class TrainingConfig(dg.Config):
 class EvaluationConfig(TrainingConfig):
     """How models are tested."""
 
-    repeats: int = Field(default=1, ge=1, le=20, description="Times that the folds are redrawn.")
+    repeats: int | None = Field(
+        default=None,
+        ge=1,
+        le=20,
+        description="Times that the folds are redrawn. " + _by_dataset("repeats"),
+    )
     search_trials: int = _TRIALS
     search_seconds: float = _SECONDS
 
@@ -148,25 +165,71 @@ class EvaluationConfig(TrainingConfig):
 class MetricsConfig(dg.Config):
     """How sure the figures are."""
 
-    resamples: int = Field(
-        default=1000, ge=100, le=10_000, description="Bootstrap resamples of the users."
+    resamples: int | None = Field(
+        default=None,
+        ge=100,
+        le=10_000,
+        description="Bootstrap resamples of the users. " + _by_dataset("resamples"),
     )
+
+
+# The settings of each step, by the name of its op.
+SETTINGS: dict[str, type[dg.Config]] = {
+    "ingest": SourceConfig,
+    "feature_table": ForecastConfig,
+    "model_trials": SearchConfig,
+    "trained_model": TrainingConfig,
+    "evaluation_predictions": EvaluationConfig,
+    "evaluation_metrics": MetricsConfig,
+    "model_registry": MetricsConfig,
+    "churn_factors": TrainingConfig,
+}
+
+
+def check_settings(run_config: Mapping[str, Any]) -> None:
+    """Raise SettingError where a run's configuration holds a value that is not allowed.
+
+    Dagster looks at types before a run, at ranges not before the step that has the setting.
+    """
+    wrong = []
+    for op, config in SETTINGS.items():
+        given = run_config.get("ops", {}).get(op, {}).get("config") or {}
+        try:
+            config(**given)
+        except ValidationError as error:
+            for each in error.errors():
+                name = str(each["loc"][0])
+                wrong.append(f"{op}.{name} is {each['input']!r}, but {_allowed(config, name)}")
+    if wrong:
+        raise SettingError(
+            f"The run's configuration cannot be used: {'; '.join(wrong)}. Nothing was run."
+        )
+
+
+def _allowed(config: type[dg.Config], name: str) -> str:
+    field = config.model_fields[name]
+    bounds = {
+        words: getattr(limit, kind)
+        for limit in field.metadata
+        for kind, words in (("ge", "at least"), ("gt", "more than"), ("le", "at most"))
+        if getattr(limit, kind, None) is not None
+    }
+    limits = " and ".join(f"{words} {limit:,}" for words, limit in bounds.items())
+    return f"must be {limits or 'of another type'} ({field.description})"
 
 
 @dg.static_partitioned_config(partition_keys=list(DATASETS))
 def dataset_config(partition_key: str) -> dict[str, Any]:
     """A dataset's run configuration: every setting filled in, to be changed in the launchpad."""
     chosen = dataset(partition_key)
-    folds = {"folds": chosen.folds}
-    configs: dict[str, dg.Config] = {
-        "ingest": SourceConfig(source=chosen.source),
-        "feature_table": ForecastConfig(),
-        "model_trials": SearchConfig(),
-        "trained_model": TrainingConfig(**folds),
-        "evaluation_predictions": EvaluationConfig(**folds, repeats=chosen.repeats),
-        "evaluation_metrics": MetricsConfig(resamples=chosen.resamples),
-        "model_registry": MetricsConfig(resamples=chosen.resamples),
-        "churn_factors": TrainingConfig(**folds),
+    own = {name: getattr(chosen, name) for name in ("source", "repeats", "resamples")}
+    ops = {
+        op: {"config": config().model_dump() | {k: own[k] for k in own if k in config.model_fields}}
+        for op, config in SETTINGS.items()
     }
-    ops = {op: {"config": config.model_dump()} for op, config in configs.items()}
-    return {"ops": ops, "loggers": {"console": {}}}
+    spark = {"master": spark_master(), "driver_memory": driver_memory(capacity.memory_bytes())}
+    return {
+        "ops": ops,
+        "resources": {"pyspark": {"config": spark | {"spark_config": {}}}},
+        "loggers": {"console": {}},
+    }

@@ -1,6 +1,7 @@
 """Errors that are meant for people.
 
-Belongs here: the exception types whose messages say what was wrong, where, and what to do.
+Belongs here: the exception types whose messages say what was wrong, where, and what to do, and
+which errors may pass by themselves.
 Does not belong here: errors that only a programmer could act on; those stay built-in exceptions.
 """
 
@@ -17,6 +18,10 @@ class SourceError(SparkifyError):
     """The event log is missing, unreadable, truncated or not an event log."""
 
 
+class UnreachableError(SourceError):
+    """The event log's server does not answer, or broke off; it may do better later."""
+
+
 class CapacityError(SparkifyError):
     """The machine has too little memory or disk for what was asked."""
 
@@ -25,5 +30,13 @@ class LakeError(SparkifyError):
     """The lake's folder cannot be read or written."""
 
 
+class ConflictError(LakeError):
+    """Somebody else has changed the table meanwhile; made again, the change may be committed."""
+
+
 class NotEnoughDataError(SparkifyError):
     """The log holds too little (users, churned users, days) for what was asked."""
+
+
+# May pass by themselves: what was tried can be tried again, after some time.
+TEMPORARY = (UnreachableError, ConflictError, ConnectionError, TimeoutError)

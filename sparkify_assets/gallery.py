@@ -15,11 +15,12 @@ from typing import Any
 
 from sparkify_assets.datasets import DATASETS, dataset
 from sparkify_assets.errors import NotEnoughDataError, SparkifyError
+from sparkify_assets.pages import rewrite
 from sparkify_assets.report import findings, inline, pictures
 from sparkify_assets.report.findings import Findings
 from sparkify_assets.report.pictures import Picture
 from sparkify_assets.resources.lake import Lake, default_root
-from sparkify_assets.results import rewrite, source
+from sparkify_assets.results import source
 
 BEGIN = "<!-- findings: written by `make pictures`, not by hand -->"
 END = "<!-- end of findings -->"
@@ -59,7 +60,7 @@ def write_gallery(page: Path, lake: Lake, name: str) -> list[Path]:
             "stayed, seen on a day before they left."
         )
     gallery = pictures.gallery(found)
-    rewrite(page, section(name, found, gallery, log), BEGIN, END)
+    rewrite({page: section(name, found, gallery, log)}, BEGIN, END)
     folder = page.parent / "pictures"
     folder.mkdir(exist_ok=True)
     for picture in gallery:

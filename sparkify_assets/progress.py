@@ -14,6 +14,7 @@ from typing import Any
 
 import dagster as dg
 
+_FOR_PEOPLE = re.compile(r"sparkify_assets\.errors\.\w+: ")
 _ERROR = re.compile(r"[\w.]*(Error|Exception|Failure)\b")
 
 
@@ -59,11 +60,17 @@ class _Lines(logging.Formatter):
         said = data.user_failure_data.description if data.user_failure_data else None
         return f"  FAILED {_spoken(event.step_key)}: {said or _cause(data.error)}"
 
+    def _failed_run(self, event: Any) -> str:
+        # Of a failed step there is a line already.
+        error = event.event_specific_data.error
+        return f"  FAILED: {_cause(error)}" if error and not self.started else ""
+
     _lines = {  # noqa: RUF012
         "STEP_START": _start,
         "ASSET_MATERIALIZATION": _materialized,
         "ASSET_CHECK_EVALUATION": _checked,
         "STEP_FAILURE": _failed,
+        "PIPELINE_FAILURE": _failed_run,
     }
 
 
@@ -85,6 +92,8 @@ def _cause(error: Any) -> str:
         error = error.cause
     lines = [line.strip() for line in error.message.splitlines() if line.strip()]
     said = [line for line in lines if _ERROR.match(line)] or lines or ["no reason given"]
+    if own := _FOR_PEOPLE.match(said[-1]):
+        return said[-1].removeprefix(own[0])
     return f"{said[-1]} (the whole trace is in the run's log: make dev)"
 
 

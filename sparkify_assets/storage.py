@@ -14,8 +14,8 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -43,6 +43,7 @@ class PartFile:
     path: str  # relative to the table's folder
     rows: int
     size: int  # bytes
+    nulls: Mapping[str, int] = field(default_factory=dict)  # of each column, where counted
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ def write_part(folder: str, rows: pl.DataFrame, rows_together: int | None = None
             with contextlib.suppress(OSError):
                 filesystem.delete_file(path)
             raise
-    return PartFile(f"{base.rstrip('/').rpartition('/')[2]}/{name}", rows.height, buffer.tell())
+    part = f"{base.rstrip('/').rpartition('/')[2]}/{name}"
+    return PartFile(part, rows.height, buffer.tell(), rows.null_count().row(0, named=True))
 
 
 def remove_parts(folder: str, parts: Sequence[PartFile]) -> None:
@@ -115,6 +117,16 @@ def read_part(
     if where:
         rows = rows.filter(pl.col(where.column).is_between(pl.lit(where.first), pl.lit(where.last)))
     return (rows.select(names) if names else rows).collect()
+
+
+def read_head(file: str, rows: int, columns: Sequence[str]) -> pl.DataFrame:
+    """The first rows of a part file; no more of it is read than the row groups they lie in."""
+    filesystem, path = open_filesystem(file)
+    with filesystem.open_input_file(path) as opened:
+        part = pq.ParquetFile(opened)
+        batches = part.iter_batches(batch_size=rows, columns=list(columns))
+        nothing = part.schema_arrow.empty_table().select(list(columns))
+        return pl.DataFrame(next(iter(batches), nothing))
 
 
 @contextlib.contextmanager

@@ -49,24 +49,28 @@ class Column:
     minimum: float | None = None
     maximum: float | None = None
     allowed: tuple[str, ...] | None = None
+    personal: bool = False  # tells who a user is; never shown outside of the tables
 
     @property
     def description(self) -> str:
         return f"{self.meaning} ({self.unit})" if self.unit else self.meaning
 
     @property
-    def constraints(self) -> dict[str, pl.Expr]:
-        """Words for each constraint, and an expression that is true where it is broken."""
-        value = pl.col(self.name)
+    def constraints(self) -> dict[str, str]:
+        """Words for each constraint, and the SQL condition of the rows that break it."""
+        value = f'"{self.name}"'
         broken = {}
         if not self.nullable:
-            broken[f"{self.name} is given"] = value.is_null()
+            broken[f"{self.name} is given"] = f"{value} IS NULL"
         if self.allowed is not None:
-            broken[f"{self.name} is one of {', '.join(self.allowed)}"] = ~value.is_in(self.allowed)
+            listed = ", ".join(f"'{one}'" for one in self.allowed)
+            broken[f"{self.name} is one of {', '.join(self.allowed)}"] = (
+                f"{value} NOT IN ({listed})"
+            )
         if self.minimum is not None:
-            broken[f"{self.name} is at least {self.minimum:g}"] = value < self.minimum
+            broken[f"{self.name} is at least {self.minimum:g}"] = f"{value} < {self.minimum!r}"
         if self.maximum is not None:
-            broken[f"{self.name} is at most {self.maximum:g}"] = value > self.maximum
+            broken[f"{self.name} is at most {self.maximum:g}"] = f"{value} > {self.maximum!r}"
         return broken
 
 
@@ -87,9 +91,9 @@ class Table:
         return next(column for column in self.columns if column.name == name)
 
     @property
-    def constraints(self) -> dict[str, pl.Expr]:
-        """What each row promises, in words, and an expression that is true where it is broken."""
-        return {words: e for column in self.columns for words, e in column.constraints.items()}
+    def constraints(self) -> dict[str, str]:
+        """What each row promises, in words, and the SQL condition of the rows that break it."""
+        return {words: sql for column in self.columns for words, sql in column.constraints.items()}
 
     @property
     def constrained_columns(self) -> list[str]:
@@ -98,9 +102,19 @@ class Table:
     def count_broken(self, rows: pl.DataFrame) -> dict[str, int]:
         """How many rows break each constraint; adds up over any split of the rows."""
         counts = rows.select(
-            broken.fill_null(False).sum().alias(words) for words, broken in self.constraints.items()
+            pl.sql_expr(broken).fill_null(False).sum().alias(words)
+            for words, broken in self.constraints.items()
         )
         return counts.row(0, named=True)
+
+    @property
+    def shown(self) -> list[str]:
+        """The columns that may be shown elsewhere: none personal, all of plain values."""
+        return [
+            column.name
+            for column in self.columns
+            if not (column.personal or pa.types.is_nested(column.type) or column.type == BINARY)
+        ]
 
     @property
     def arrow_schema(self) -> pa.Schema:
@@ -148,19 +162,23 @@ RAW_EVENTS = Table(
     "Holds first and last names.",
     _columns(
         Column("ts", INTEGER, "When it happened", "ms since 1970, UTC", nullable=False),
-        Column("user_id", STRING, "Who; empty or a shared pseudo-user when logged out"),
-        Column("session_id", INTEGER, "Session; unique only together with user_id"),
+        Column(
+            "user_id", STRING, "Who; empty or a shared pseudo-user when logged out", personal=True
+        ),
+        Column("session_id", INTEGER, "Session; unique only together with user_id", personal=True),
         Column("page", STRING, "The page or action", nullable=False),
         Column("auth", STRING, "Logged In, Logged Out, Guest or Cancelled", nullable=False),
         Column("method", STRING, "HTTP method"),
         Column("status", INTEGER, "HTTP status"),
         Column("level", STRING, "Subscription level at the event: free or paid"),
         Column("item_in_session", INTEGER, "Position of the event within its session"),
-        Column("location", STRING, "Metropolitan area and states"),
-        Column("user_agent", STRING, "The browser's own description, as sent"),
-        Column("last_name", STRING, "Last name (personal data)"),
-        Column("first_name", STRING, "First name (personal data)"),
-        Column("registration", INTEGER, "When the user registered", "ms since 1970, UTC"),
+        Column("location", STRING, "Metropolitan area and states", personal=True),
+        Column("user_agent", STRING, "The browser's own description, as sent", personal=True),
+        Column("last_name", STRING, "Last name", personal=True),
+        Column("first_name", STRING, "First name", personal=True),
+        Column(
+            "registration", INTEGER, "When the user registered", "ms since 1970, UTC", personal=True
+        ),
         Column("gender", STRING, "F or M"),
         Column("artist", STRING, "Artist of the song; only on NextSong"),
         Column("song", STRING, "Title of the song; only on NextSong"),
@@ -191,17 +209,19 @@ REJECTED_LINES = Table(
             minimum=0,
         ),
         Column("reason", STRING, "Why it is not an event", nullable=False),
-        Column("text", STRING, "The line; bytes that are not UTF-8 are written as \\xNN"),
+        Column(
+            "text", STRING, "The line; bytes that are not UTF-8 are written as \\xNN", personal=True
+        ),
     ),
     key=("source_file", "byte_offset"),
 )
 
-_USER_ID = Column("user_id", STRING, "Who", nullable=False)
+_USER_ID = Column("user_id", STRING, "Who", nullable=False, personal=True)
 _AS_OF = Column(
     "as_of", DATE, "The cutoff, at 00:00 UTC; only what lies before it is used", nullable=False
 )
 _PERSON = (
-    Column("registered_at", TIMESTAMP, "When the user registered", "UTC"),
+    Column("registered_at", TIMESTAMP, "When the user registered", "UTC", personal=True),
     Column("gender", STRING, "F or M"),
     Column("state", STRING, "First state of the location, as its postal code"),
     Column("os", STRING, "Operating system, from the user agent"),
@@ -216,15 +236,20 @@ CLEANED_EVENTS = Table(
     _columns(
         _USER_ID,
         Column("event_time", TIMESTAMP, "When it happened", "UTC", nullable=False),
-        Column("session_id", INTEGER, "Session; unique only together with user_id"),
+        Column("session_id", INTEGER, "Session; unique only together with user_id", personal=True),
         Column("item_in_session", INTEGER, "Position of the event within its session"),
         Column("page", STRING, "The page or action", nullable=False),
         Column("auth", STRING, "How the user is known", allowed=("Logged In", "Cancelled")),
         Column("method", STRING, "HTTP method"),
         Column("status", INTEGER, "HTTP status"),
         Column("level", STRING, "Subscription level at the event", allowed=LEVELS),
-        Column("location", STRING, "Metropolitan area and states"),
-        Column("user_agent", STRING, "The browser's own description, without quote marks"),
+        Column("location", STRING, "Metropolitan area and states", personal=True),
+        Column(
+            "user_agent",
+            STRING,
+            "The browser's own description, without quote marks",
+            personal=True,
+        ),
         *_PERSON,
         Column("artist", STRING, "Artist of the song, repaired; only on NextSong"),
         Column("song", STRING, "Title of the song, repaired; only on NextSong"),

@@ -18,9 +18,10 @@ import polars as pl
 import pytest
 
 from sparkify_assets.__main__ import main
-from sparkify_assets.datasets import PARTITIONS, dataset_config
+from sparkify_assets.datasets import PARTITIONS
 from sparkify_assets.definitions import build_defs
 from sparkify_assets.resources.lake import Lake
+from sparkify_assets.retries import RETRIES_TAG
 from sparkify_assets.tables import TABLES
 
 EVENTS_TO_FEATURES = (
@@ -80,25 +81,29 @@ class Said:
         return [line for line in self.err.splitlines() if not line.startswith("Materializing")]
 
 
-def run(lake: Lake, source: Path | None, *assets: str, **settings: dict[str, Any]) -> Run:
-    """Materialize these assets of mini, or all of them, with their checks.
+def run(
+    lake: Lake,
+    source: Path | None,
+    *assets: str,
+    job: str = "everything",
+    **settings: dict[str, Any],
+) -> Run:
+    """Materialize these assets of mini, or all those of the job, with their checks.
 
     `settings`: of an op, those that differ from the dataset's configuration.
     """
     with _settings(lake, source), _terminal() as (_, err):
-        config: dict[str, Any] = dataset_config("mini")
+        made = build_defs().resolve_job_def(job)
+        config: dict[str, Any] = dict(made.get_run_config_for_partition_key("mini"))
         for op, differing in settings.items():
             config["ops"][op]["config"] |= differing
-        result = (
-            build_defs()
-            .resolve_job_def("everything")
-            .execute_in_process(
-                instance=dg.DagsterInstance.ephemeral(),
-                partition_key="mini",
-                run_config=config,
-                asset_selection=[dg.AssetKey(name) for name in assets] or None,
-                raise_on_error=False,
-            )
+        result = made.execute_in_process(
+            instance=dg.DagsterInstance.ephemeral(),
+            partition_key="mini",
+            run_config=config,
+            tags={RETRIES_TAG: "no"},
+            asset_selection=[dg.AssetKey(name) for name in assets] or None,
+            raise_on_error=False,
         )
     return Run(lake, result, err.getvalue())
 

@@ -8,7 +8,7 @@ import sys
 import dagster as dg
 import pytest
 
-from sparkify_assets.datasets import DATASETS, dataset_config
+from sparkify_assets.checks import usual
 from sparkify_assets.definitions import defs
 from sparkify_assets.tables import TABLES
 
@@ -80,7 +80,14 @@ def test_tables_show_their_columns(nodes: dict) -> None:
         assert all(column.description for column in schema.columns)
 
 
-WARNINGS = {"model_registry:new_model_went_live", "churn_scores:users_are_as_at_training"}
+WARNINGS = {
+    "model_registry:new_model_went_live",
+    "churn_scores:users_are_as_at_training",
+    "user_labels:as_many_users_churned_as_usual",
+    *(f"{name}:as_many_rows_as_usual" for name in usual.COUNTED),
+    *(f"{name}:as_many_nulls_as_usual" for name in usual.SEEN_THROUGH),
+    "churn_scores:scores_are_fresh",
+}
 
 
 def test_checks_are_of_a_partition_and_block_or_warn() -> None:
@@ -99,18 +106,9 @@ def test_checks_are_of_a_partition_and_block_or_warn() -> None:
             assert spec.partitions_def is not None
 
 
-def test_job_resources_and_executor() -> None:
-    assert {job.name for job in defs.resolve_all_job_defs()} - {"__ASSET_JOB"} == {"everything"}
+def test_resources_and_executor() -> None:
     assert set(defs.resources or {}) == {"pyspark", "lake", "io_manager"}
     assert defs.executor is dg.in_process_executor
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_the_job_takes_a_datasets_configuration(name: str) -> None:
-    job = defs.resolve_job_def("everything")
-    config = dataset_config.get_run_config_for_partition_key(name)
-    assert dg.validate_run_config(job, config)
-    assert config["ops"]["evaluation_metrics"]["config"]["resamples"] == DATASETS[name].resamples
 
 
 @pytest.mark.parametrize(

@@ -143,4 +143,4 @@ def test_the_largest_comes_first_and_is_said() -> None:
     said = in_words(drifted, "abc")
     assert "1 of 2 are higher: wild 0.88 (by chance up to 0.01)." in said
     assert "not like those that abc learned from" in said
-    assert "The largest found is calm 0.00" in in_words(drifted[1:], "abc")
+    assert "the largest is calm 0.00" in in_words(drifted[1:], "abc")

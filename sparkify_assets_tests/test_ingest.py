@@ -261,7 +261,7 @@ def test_many_small_files_share_tasks(spark: SparkSession, lake: Lake, tmp_path:
 
 def test_blocks_are_the_file() -> None:
     for size in (1, 9, 10, 99, 1234):
-        blocks = cut(LogFile("/log", "log", size, None, None), 10)
+        blocks = cut(LogFile("/log", "log", size, "", None), 10)
         assert [block.start for block in blocks] == [0, *[block.end for block in blocks[:-1]]]
         assert blocks[-1].end == size
 
@@ -301,7 +301,7 @@ def test_cutting_anywhere_gives_the_same_tables(
         expected = parse_block(data, source_file="log", offset=0, first=True)
         path = Path(folder, "log")
         path.write_bytes(COMPRESS[compression](data) if compression else data)
-        file = LogFile(str(path), "log", path.stat().st_size, None, compression)
+        file = LogFile(str(path), "log", path.stat().st_size, "", compression)
         blocks = [
             parse_block(piece, source_file="log", offset=offset, first=offset == 0)
             for block in cut(file, block_bytes)

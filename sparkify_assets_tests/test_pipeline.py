@@ -13,14 +13,16 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import polars as pl
 import pytest
 import zstandard
 from polars.testing import assert_frame_equal
 
-from sparkify_assets.checks import contracts
+from sparkify_assets.checks import contracts, usual
 from sparkify_assets.churn import cutoffs, evaluation, registry
 from sparkify_assets.churn.features import CORE
+from sparkify_assets.lineage import lineage
 from sparkify_assets.resources.lake import Lake
 from sparkify_assets.summary import summary
 from sparkify_assets.tables import EVALUATION_METRICS, TABLES
@@ -59,8 +61,77 @@ def test_everything_is_materialized_and_every_check_passes(finished: Run) -> Non
         "model_registry:a_model_is_live",
         "model_registry:new_model_went_live",
         "churn_scores:users_are_as_at_training",
+        "user_labels:as_many_users_churned_as_usual",
+        *(f"{name}:as_many_rows_as_usual" for name in usual.COUNTED),
+        *(f"{name}:as_many_nulls_as_usual" for name in usual.SEEN_THROUGH),
+        "churn_scores:scores_are_fresh",
     }
     assert all(finished.checks.values())
+
+
+def test_what_the_ui_shows_of_each_table(finished: Run) -> None:
+    for name, table in TABLES.items():
+        shown = finished.materialized[name]
+        newest = finished.lake.version("mini", name)
+        assert shown["dagster/partition_row_count"] == newest.rows, name
+        assert (shown["table_version"], shown["path"]) == (newest.number, newest.path)
+        assert shown["source"] == "simulated: 100 users, 61 days, seed 5"
+        assert shown["simulated"] is True
+        if newest.rows:
+            assert [column.name for column in shown["preview"].schema.columns] == table.shown
+            assert 1 <= len(shown["preview"].records) <= 10
+        if lineage(name):
+            assert set(shown["dagster/column_lineage"].deps_by_column) == set(lineage(name))
+
+
+def test_the_ui_shows_what_spark_did(finished: Run) -> None:
+    shown = finished.materialized
+    (application,) = {
+        each["spark_application"] for each in shown.values() if "spark_stages" in each
+    }
+    assert application.startswith("local-")
+    stages = {
+        name: [record.data for record in each["spark_stages"].records]
+        for name, each in shown.items()
+        if "spark_stages" in each
+    }
+    assert {stage["stage"] for stage in stages["raw_events"]} >= {"reading the log"}
+    assert [stage["stage"] for stage in stages["cleaned_events"]] == [
+        "over ranges of user_bucket of raw_events"
+    ]
+    assert stages["raw_events"] == stages["rejected_lines"]
+    assert len(stages["churn_scores"]) == 2
+    for each in stages.values():
+        assert all(stage["tasks"] >= 1 and stage["failed tasks"] == 0 for stage in each)
+
+
+def test_nothing_personal_reaches_the_ui(finished: Run) -> None:
+    raw = finished.lake.read_polars("mini", TABLES["raw_events"])
+    secret: set[str] = set()
+    for name in ("user_id", "first_name", "last_name", "location", "user_agent"):
+        secret |= set(raw[name].drop_nulls().unique())
+    shown = [*texts(finished.materialized)]
+    for check in finished.result.get_asset_check_evaluations():
+        shown += texts({name: value.value for name, value in check.metadata.items()})
+        shown.append(check.description or "")
+    assert len(shown) > 1_000
+    assert not secret & set(shown)
+    names = {name for column in ("first_name", "last_name") for name in raw[column].drop_nulls()}
+    words = {word for text in shown for word in re.findall(r"\w+", text) if len(text) < 2_000}
+    assert not {name for name in names if len(name) > 3} & words
+
+
+def texts(shown: Any) -> list[str]:
+    """Every text in metadata, however deep."""
+    if isinstance(shown, str):
+        return [shown]
+    if isinstance(shown, dict):
+        return [text for value in shown.values() for text in texts(value)]
+    if isinstance(shown, list | tuple):
+        return [text for value in shown for text in texts(value)]
+    if isinstance(shown, dg.TableMetadataValue):
+        return [text for record in shown.records for text in texts(dict(record.data))]
+    return []
 
 
 def test_the_terminal_shows_a_line_an_asset(finished: Run) -> None:
@@ -366,8 +437,8 @@ def test_a_broken_contract_stops_what_is_built_on_it(
         "cleaned_events:contract"
     ]
     assert (
-        "CHECK FAILED cleaned_events.contract: expected that level is one of free, paid, "
-        "but 1 rows break it"
+        "CHECK FAILED cleaned_events.contract: Expected: level is one of free, paid. "
+        "Found: rows that break this: 1. To look: import polars as pl; "
     ) in found.said
     assert versions(lake) == {name: 1 if name in found.materialized else 0 for name in TABLES}
 
@@ -393,9 +464,9 @@ def test_checks_find_repeated_keys_and_lines_of_two_readings(
         "raw_events:every_line_is_accounted_for",
     }
     for name, table in doubled.items():
-        assert checks[f"{name}:contract"].description == (
-            f"expected that {', '.join(table.key)} is unique, "
-            f"but {written[name].height:,} rows break it"
+        assert (checks[f"{name}:contract"].description or "").startswith(
+            f"Expected: {', '.join(table.key)} is unique. "
+            f"Found: rows that break this: {written[name].height:,}. To look: "
         )
     two = checks["raw_events:every_line_is_accounted_for"].description
     assert two

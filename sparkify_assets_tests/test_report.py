@@ -680,14 +680,6 @@ def test_the_asset_writes_the_page_and_says_where(tmp_path: Path, data: ReportDa
     assert result.metadata["expected_leavers"] == pytest.approx(2.2, abs=0.05)
     assert "About 2 of 45 current users" in Walk(written.read_text(encoding="utf-8")).text
     assert {key.to_user_string() for key in churn_report.dependency_keys} == set(TABLES)
-    # Where Dagster keeps logs in files, its web server hands out the page: it may not link to one.
-    with dg.instance_for_test() as instance:
-        context = dg.build_asset_context(partition_key="mini", instance=instance)
-        again = churn_report(context, resource, **tables)
-        link = re.fullmatch(r"\[.+\]\(/logs/(.+)/(.+)\)", again.metadata["report"].value)
-        assert link is not None
-        copy = instance.compute_log_manager.get_captured_local_path(link[1].split("/"), link[2])
-        assert Path(copy).read_bytes() == written.read_bytes()
 
 
 # In a browser

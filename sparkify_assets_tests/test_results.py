@@ -1,4 +1,4 @@
-"""The README's table of results: that it says what the lake says, and touches nothing else."""
+"""The tables of results: that they say what the lake says, and touch nothing else."""
 
 from __future__ import annotations
 
@@ -9,38 +9,49 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from sparkify_assets.pages import put_between
 from sparkify_assets.report import words
 from sparkify_assets.report.figures import Estimate
 from sparkify_assets.report.measures import ESTIMATES
 from sparkify_assets.resources.lake import Lake
-from sparkify_assets.results import BEGIN, END, main, put_between, section
+from sparkify_assets.results import BEGIN, END, PLACES, main, section
 from sparkify_assets.tables import EVALUATION_METRICS
 from sparkify_assets_tests.running import Run
 
-README = Path(__file__).parents[1] / "README.md"
+PROJECT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def readme(finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the project's own, with a character and a line's end that an editor might lose."""
+def page(finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project's own pages; of that in docs, which has all results.
+
+    With a character and a line's end that an editor might lose.
+    """
     monkeypatch.setenv("SPARKIFY_LAKE", finished.lake.root)
-    text = README.read_bytes().replace(b"\n\n## License", b"\r\n\t \xe2\x80\xa8\n## License")
-    (tmp_path / "README.md").write_bytes(text)
-    return tmp_path / "README.md"
+    project = tmp_path / "project"
+    (project / "docs").mkdir(parents=True)
+    for place in PLACES:
+        text = (PROJECT / place).read_bytes()
+        (project / place).write_bytes(text + b"\r\n\t \xe2\x80\xa8\n")
+    return project / "docs/results.md"
 
 
-def written(readme: Path) -> list[list[str]]:
+def write(page: Path, *arguments: str) -> int:
+    return main([*arguments, "--folder", str(page.parents[1])])
+
+
+def written(page: Path) -> list[list[str]]:
     """The table between the comments: its rows of cells."""
-    found = readme.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+    found = page.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
     lines = [line for line in found.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
 
 
-def test_between_the_comments_stands_what_the_table_says(finished: Run, readme: Path) -> None:
-    assert main(["--partition", "mini", "--readme", str(readme)]) == 0
+def test_between_the_comments_stands_what_the_table_says(finished: Run, page: Path) -> None:
+    assert write(page, "--partition", "mini") == 0
     measured = finished.lake.read_polars("mini", EVALUATION_METRICS)
     said = finished.lake.version("mini", "raw_events").metadata
-    assert f"{BEGIN}\n\n{section('mini', measured, said)}\n\n{END}" in readme.read_text()
+    assert f"{BEGIN}\n\n{section('mini', measured, said)}\n\n{END}" in page.read_text()
 
     names = {
         "PR AUC": ("pr_auc", "chosen"),
@@ -50,7 +61,7 @@ def test_between_the_comments_stands_what_the_table_says(finished: Run, readme: 
         "Weighted F1 of always saying “stays”": ("weighted_f1_always_stays", "chosen"),
         "Calibration error (0 is perfect)": ("expected_calibration_error", "chosen"),
     }
-    rows = {cells[0]: cells[1:] for cells in written(readme)}
+    rows = {cells[0]: cells[1:] for cells in written(page)}
     for name, (metric, model) in names.items():
         for estimate, cell in zip(ESTIMATES, rows[name], strict=True):
             row = measured.row(
@@ -67,9 +78,9 @@ def test_between_the_comments_stands_what_the_table_says(finished: Run, readme: 
     )
 
 
-def test_baselines_stand_below_the_measure_they_belong_to(finished: Run, readme: Path) -> None:
-    main(["--readme", str(readme)])
-    rows = written(readme)
+def test_baselines_stand_below_the_measure_they_belong_to(finished: Run, page: Path) -> None:
+    write(page)
+    rows = written(page)
     at = next(i for i, cells in enumerate(rows) if cells[0].startswith("ROC AUC"))
     assert [cells[0] for cells in rows[at + 1 : at + 4]] == [
         f"&emsp;{name}" for name in ("logistic regression", "level only", "sessions per day")
@@ -81,14 +92,14 @@ def test_baselines_stand_below_the_measure_they_belong_to(finished: Run, readme:
     assert rows[at + 2][3] == words.interval(Estimate(*shown))
 
 
-def test_what_leaks_and_what_is_simulated_is_said(readme: Path) -> None:
-    main(["--readme", str(readme)])
-    table = written(readme)
+def test_what_leaks_and_what_is_simulated_is_said(page: Path) -> None:
+    write(page)
+    table = written(page)
     assert [cell for cell in table[0] if "LEAKS" in cell] == ["Whole log (**LEAKS**)"]
     assert table[0][0] == "mini, simulated"
     seed = [cells[1:] for cells in table if "the notebook before" in cells[0]]
     assert seed == [["", "", "0.40"], ["", "", "0.80"]]
-    assert "simulated: 100 users, 61 days, seed 5. Every figure is about" in readme.read_text()
+    assert "simulated: 100 users, 61 days, seed 5. Every figure is about" in page.read_text()
 
 
 def test_of_a_real_log_only_the_last_part_of_its_place_is_told(finished: Run) -> None:
@@ -107,61 +118,71 @@ def test_an_estimate_that_is_missing_is_not_known(finished: Run) -> None:
     assert row.split(" | ")[2] == "not known"
 
 
-def test_writing_it_again_changes_nothing_and_all_else_is_as_it_was(readme: Path) -> None:
-    before = readme.read_bytes()
-    main(["--readme", str(readme)])
-    once = readme.read_bytes()
-    main(["--readme", str(readme)])
-    assert readme.read_bytes() == once != before
+def test_writing_it_again_changes_nothing_and_all_else_is_as_it_was(page: Path) -> None:
+    before = page.read_bytes()
+    write(page)
+    once = page.read_bytes()
+    write(page)
+    assert page.read_bytes() == once != before
     outside = re.compile(re.escape(BEGIN).encode() + b".*" + re.escape(END).encode(), re.DOTALL)
     assert outside.sub(b"", once) == outside.sub(b"", before)
-    assert list(readme.parent.iterdir()) == [readme]
+    assert list(page.parent.iterdir()) == [page]
 
 
 @pytest.mark.parametrize(
     "text",
     ["no comments", f"{BEGIN} only", f"{END}\n{BEGIN}", f"{BEGIN}\n{END}\n{BEGIN}\n{END}"],
 )
-def test_a_readme_without_a_place_for_them_is_left_alone(
-    text: str, readme: Path, capsys: pytest.CaptureFixture[str]
+def test_a_page_without_a_place_for_them_is_left_alone(
+    text: str, page: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    readme.write_text(text)
-    assert main(["--readme", str(readme)]) == 2
+    page.write_text(text)
+    assert write(page) == 2
     said = capsys.readouterr().err
-    assert "The page is as it was" in said
+    assert f"{page} is as it was: " in said
     assert BEGIN in said
-    assert readme.read_text() == text
+    assert page.read_text() == text
 
 
 def test_what_is_not_there_is_said(
-    readme: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    before = readme.read_bytes()
-    assert main(["--partition", "full", "--readme", str(readme)]) == 2
+    before = page.read_bytes()
+    assert write(page, "--partition", "full") == 2
     assert "Materialize evaluation_metrics for full first" in capsys.readouterr().err
-    assert main(["--partition", "tiny", "--readme", str(readme)]) == 2
+    assert write(page, "--partition", "tiny") == 2
     assert "There is no dataset 'tiny'" in capsys.readouterr().err
-    assert main(["--readme", str(tmp_path / "absent.md")]) == 2
-    assert "absent.md" in capsys.readouterr().err
+    assert main(["--folder", str(tmp_path)]) == 2
+    assert "README.md" in capsys.readouterr().err
     monkeypatch.setenv("SPARKIFY_LAKE", str(tmp_path / "empty"))
-    assert main(["--readme", str(readme)]) == 2
+    assert write(page) == 2
     assert "`make run`" in capsys.readouterr().err
-    assert readme.read_bytes() == before
+    assert page.read_bytes() == before
 
 
 def test_two_datasets_stand_one_below_the_other(
-    finished: Run, readme: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Run, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = Lake(str(tmp_path / "two"))
     for table in ("evaluation_metrics", "raw_events"):
         for name in ("full", "mini"):
             shutil.copytree(finished.lake.folder("mini", table), lake.folder(name, table))
     monkeypatch.setenv("SPARKIFY_LAKE", lake.root)
-    assert main(["--readme", str(readme)]) == 0
-    text = readme.read_text()
+    assert write(page) == 0
+    text = page.read_text()
     assert text.index(BEGIN) < text.index("**mini**") < text.index("**full**") < text.index(END)
 
 
-def test_the_projects_own_readme_has_a_place_for_them() -> None:
-    text = README.read_text(encoding="utf-8")
-    assert put_between(put_between(text, "made"), "made") == put_between(text, "made") != text
+def test_the_readme_has_the_main_ones(finished: Run, page: Path) -> None:
+    write(page)
+    short = written(page.parents[1] / "README.md")
+    assert 5 < len(short) < len(written(page))
+    assert all(cells in written(page) for cells in short)
+
+
+def test_the_projects_own_pages_have_a_place_for_them() -> None:
+    for place in PLACES:
+        page = PROJECT / place
+        once = put_between(page, "made", BEGIN, END)
+        assert f"{BEGIN}\n\nmade\n\n{END}" in once
+        assert once != page.read_text(encoding="utf-8")

@@ -15,7 +15,14 @@ import pytest
 
 from sparkify_assets.errors import SourceError
 from sparkify_assets.events import source as module
-from sparkify_assets.events.source import LogFile, find_log_files, open_filesystem, printable
+from sparkify_assets.events.source import (
+    Fingerprint,
+    LogFile,
+    find_log_files,
+    look,
+    open_filesystem,
+    printable,
+)
 
 
 def find(source: object, downloads: Path = Path("downloads")) -> list[LogFile]:
@@ -42,8 +49,7 @@ def test_a_file(folder: Path) -> None:
     (file,) = find(folder / "notes.txt")
     assert (file.uri, file.name, file.size) == (str(folder / "notes.txt"), "notes.txt", 3)
     assert file.compression is None
-    assert file.modified is not None
-    assert str(file.modified.tzinfo) == "UTC"
+    assert file.stamp == str((folder / "notes.txt").stat().st_mtime_ns)
 
 
 def test_a_folder(folder: Path) -> None:
@@ -130,6 +136,17 @@ def test_what_cannot_be_a_log(
         find(source)
 
 
+def test_a_look_sees_what_an_ingest_would_find_without_opening_it(folder: Path) -> None:
+    for source in (folder, folder / "a.jsonl", folder / "**" / "*.json", folder.as_uri()):
+        now = look(f" {source}", variable="A_SOURCE")
+        assert now == Fingerprint.of(find(source))
+    (folder / "a.jsonl").write_text("")
+    now = look(str(folder), variable="A_SOURCE")
+    assert (now.files, now.size) == (4, 3 + 3 + (folder / "e.JSON.gz").stat().st_size)
+    with pytest.raises(SourceError, match=r"A_SOURCE=/nowhere: there is no such file or folder"):
+        look("/nowhere", variable="A_SOURCE")
+
+
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read anything")
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     (tmp_path / "log.json").write_text("{}\n")
@@ -153,6 +170,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content = b"".join(b'{"line": %d}\n' % i for i in range(300_000))
         self.etag: str | None = '"1"'
+        self.says_length = True  # and knows of ranges
         self.statuses: list[int] = []  # answered first, one by one
         self.break_after: list[int] = []  # bytes of the first answers, one by one
         self.requests: list[tuple[int, str | None]] = []  # status and Range
@@ -169,12 +187,15 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        server, wanted = self.server, self.headers.get("Range")
+        server = self.server
+        wanted = self.headers.get("Range") if server.says_length else None
         body, status = server.content, 200
         if server.statuses:
             status, body = server.statuses.pop(0), b"sorry"
         elif server.etag and self.headers.get("If-None-Match") == server.etag:
             status, body = 304, b""
+        elif wanted == "bytes=0-0":
+            status, body = 206, body[:1]
         elif wanted and self.headers.get("If-Range") == server.etag:
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))
             status, body = 206, body[start:]
@@ -184,8 +205,10 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("ETag", server.etag)
         if status == 206:
             total = len(server.content)
-            self.send_header("Content-Range", f"bytes {total - len(body)}-{total - 1}/{total}")
-        if status != 304:
+            start = 0 if wanted == "bytes=0-0" else total - len(body)
+            end = start + len(body) - 1
+            self.send_header("Content-Range", f"bytes {start}-{end}/{total}")
+        if status != 304 and server.says_length:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if server.break_after:
@@ -297,6 +320,43 @@ def test_a_copy_serves_while_the_server_does_not(server: Server, tmp_path: Path)
     downloaded(server, tmp_path)
     server.statuses = [503] * 9
     assert downloaded(server, tmp_path) == server.content
+
+
+@pytest.mark.parametrize("etag", ['"1"', None])
+def test_a_look_at_a_server_tells_its_version_without_a_download(
+    server: Server, tmp_path: Path, etag: str | None
+) -> None:
+    server.etag = etag
+    taken_in = Fingerprint.of(find(server.url(), tmp_path))
+    sent = server.sent
+    assert look(server.url(), variable="A_SOURCE") == taken_in
+    assert server.requests[-1][1] == "bytes=0-0"
+    if etag:
+        server.etag = '"2"'
+    else:
+        server.content += b"{}\n"
+    assert look(server.url(), variable="A_SOURCE") != taken_in
+    assert server.sent == sent + 2
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(404, "the server answered 404 Not Found"), (503, "the server cannot be asked: .* 503")],
+)
+def test_a_look_at_a_server_that_does_not_answer(server: Server, status: int, message: str) -> None:
+    server.statuses = [status]
+    with pytest.raises(SourceError, match=f"A_SOURCE=http://.*/log.json: {message}") as raised:
+        look(server.url(), variable="A_SOURCE")
+    assert "secret" not in str(raised.value)
+    with pytest.raises(SourceError, match="the connection was refused"):
+        look(server.url().replace(str(server.server_port), "1"), variable="A_SOURCE")
+
+
+def test_a_server_that_says_nothing_of_its_files_version(server: Server) -> None:
+    server.says_length = False
+    server.etag = None
+    with pytest.raises(SourceError, match="does not say when the file changes"):
+        look(server.url(), variable="A_SOURCE")
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[::1", "http://a b/c.json"])

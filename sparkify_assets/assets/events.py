@@ -1,26 +1,20 @@
 """From the event log to clean events."""
 
 import uuid
+from dataclasses import asdict
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
-from dagster_pyspark import LazyPySparkResource
 
 from sparkify_assets import capacity
-from sparkify_assets.assets.declaring import (
-    DATA_ENGINEERING,
-    SPARK_POOL,
-    described,
-    described_outs,
-    explained,
-)
-from sparkify_assets.datasets import PARTITIONS, SourceConfig, dataset
+from sparkify_assets.assets.declaring import DATA_ENGINEERING, table_asset
+from sparkify_assets.datasets import SourceConfig, dataset
 from sparkify_assets.events import buckets, clean, log
 from sparkify_assets.events import ingest as ingesting
 from sparkify_assets.resources.io_manager import LakeResource
-from sparkify_assets.resources.lake import Version, as_promised
-from sparkify_assets.resources.spark import spark_master
+from sparkify_assets.resources.lake import Version, as_promised, described
+from sparkify_assets.resources.spark import SparkResource
 from sparkify_assets.storage import PartFile, Range, write_part
 from sparkify_assets.tables import CLEANED_EVENTS, Rows
 
@@ -30,26 +24,21 @@ _BYTES_A_GROUP = 16 * 2**20
 _USERS_IN_PROCESS = 1_000
 
 
-@dg.multi_asset(
+@table_asset(
+    "raw_events",
+    "rejected_lines",
     name="ingest",
-    outs=described_outs(
-        "raw_events",
-        "rejected_lines",
-        group=_GROUP,
-        kinds={"spark", "polars"},
-        owner=DATA_ENGINEERING,
-    ),
-    partitions_def=PARTITIONS,
-    pool=SPARK_POOL,
+    group=_GROUP,
+    kinds={"spark", "polars"},
+    owner=DATA_ENGINEERING,
 )
-@explained
 def ingest(
     context: dg.AssetExecutionContext,
     config: SourceConfig,
     lake: LakeResource,
-    pyspark: LazyPySparkResource,
+    pyspark: SparkResource,
 ) -> tuple[Rows, Rows]:
-    capacity.check_memory(spark_master())
+    capacity.check_memory(pyspark.used_master)
     chosen = dataset(context.partition_key)
     source = config.source or chosen.source
     folder = lake.log_folder(chosen.name)
@@ -68,38 +57,33 @@ def ingest(
     if lake.lake.is_local:
         needs = found.uncompressed_bytes * capacity.LAKE_SHARE
         capacity.check_disk(Path(lake.lake.uri), needs, f"What is made of this log ({chosen.name})")
-    report = ingesting.ingest(
-        pyspark.spark_session,
-        found.files,
-        events_folder=lake.lake.new_parts(chosen.name, "raw_events"),
-        rejected_folder=lake.lake.new_parts(chosen.name, "rejected_lines"),
-    )
+    with described(pyspark.spark_session, "reading the log"):
+        report = ingesting.ingest(
+            pyspark.spark_session,
+            found.files,
+            events_folder=lake.lake.new_parts(chosen.name, "raw_events"),
+            rejected_folder=lake.lake.new_parts(chosen.name, "rejected_lines"),
+        )
     said = {
         # Ties the two tables to one reading of the log.
         "ingest_id": uuid.uuid4().hex,
         "source": found.source,
         "simulated": found.simulated,
+        "fingerprint": asdict(found.fingerprint),
         "lines": report.lines,
         "bytes": report.bytes_read,
         "max_rejected_share": config.max_rejected_share,
     }
     for name in ("raw_events", "rejected_lines"):
-        context.add_output_metadata(
-            {"source": found.source, "simulated": found.simulated, "lines": report.lines}, name
-        )
+        context.add_output_metadata({"lines": report.lines}, name)
     return Rows(report.events, said), Rows(report.rejected, said)
 
 
-@dg.asset(
-    **described("cleaned_events", group=_GROUP, kinds={"spark", "polars"}, owner=DATA_ENGINEERING),
-    partitions_def=PARTITIONS,
-    pool=SPARK_POOL,
-)
-@explained
+@table_asset("cleaned_events", group=_GROUP, kinds={"spark", "polars"}, owner=DATA_ENGINEERING)
 def cleaned_events(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
-    pyspark: LazyPySparkResource,
+    pyspark: SparkResource,
     raw_events: Version,
 ) -> Rows:
     spark = pyspark.spark_session

@@ -11,10 +11,9 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 import polars as pl
-from dagster_pyspark import LazyPySparkResource
 
 from sparkify_assets.assets import pictures
-from sparkify_assets.assets.declaring import ANALYTICS, SPARK_POOL, described, explained
+from sparkify_assets.assets.declaring import ANALYTICS, table_asset
 from sparkify_assets.churn import (
     cutoffs,
     drift,
@@ -30,7 +29,7 @@ from sparkify_assets.churn.features import FEATURE_NAMES
 from sparkify_assets.churn.features import described as described_features
 from sparkify_assets.churn.search import Budget
 from sparkify_assets.datasets import (
-    PARTITIONS,
+    DATASETS,
     EvaluationConfig,
     MetricsConfig,
     SearchConfig,
@@ -39,6 +38,7 @@ from sparkify_assets.datasets import (
 from sparkify_assets.errors import NotEnoughDataError
 from sparkify_assets.resources.io_manager import LakeResource
 from sparkify_assets.resources.lake import Lake, Version, as_promised
+from sparkify_assets.resources.spark import SparkResource
 from sparkify_assets.storage import PartFile, write_part
 from sparkify_assets.tables import (
     CHURN_SCORES,
@@ -55,12 +55,7 @@ _SPAN = ("log_start", "log_end", "last_day")
 _LIBRARIES = ("scikit-learn", "xgboost-cpu", "numpy")
 
 
-@dg.asset(
-    **described("model_trials", group=_GROUP, kinds={"xgboost"}, owner=ANALYTICS),
-    partitions_def=PARTITIONS,
-    pool=SPARK_POOL,
-)
-@explained
+@table_asset("model_trials", group=_GROUP, kinds={"xgboost"}, owner=ANALYTICS)
 def model_trials(
     context: dg.AssetExecutionContext,
     config: SearchConfig,
@@ -94,17 +89,12 @@ def _budget(context: dg.AssetExecutionContext, config: SearchConfig | Evaluation
     return Budget(config.search_trials, config.search_seconds, journals)
 
 
-@dg.asset(
-    **described("trained_model", group=_GROUP, kinds={"scikitlearn", "xgboost"}, owner=ANALYTICS),
-    partitions_def=PARTITIONS,
-    pool=SPARK_POOL,
-)
-@explained
+@table_asset("trained_model", group=_GROUP, kinds={"scikitlearn", "xgboost"}, owner=ANALYTICS)
 def trained_model(
     context: dg.AssetExecutionContext,
     config: TrainingConfig,
     lake: LakeResource,
-    pyspark: LazyPySparkResource,
+    pyspark: SparkResource,
     model_trials: Version,
     feature_table: Version,
 ) -> Rows:
@@ -140,27 +130,22 @@ def _learnable(
     return lake.read_polars(dataset, FEATURE_TABLE, columns, cutoffs.is_learnable(protocol))
 
 
-def _workers(config: TrainingConfig, pyspark: LazyPySparkResource) -> Workers:
+def _workers(config: TrainingConfig, pyspark: SparkResource) -> Workers:
     return Workers(lambda: pyspark.spark_session, config.rows_for_workers)
 
 
-@dg.asset(
-    **described(
-        "evaluation_predictions",
-        group=_GROUP,
-        kinds={"scikitlearn", "xgboost"},
-        owner=ANALYTICS,
-    ),
-    partitions_def=PARTITIONS,
-    pool=SPARK_POOL,
+@table_asset(
+    "evaluation_predictions",
+    group=_GROUP,
+    kinds={"scikitlearn", "xgboost"},
+    owner=ANALYTICS,
     deps=["trained_model"],
 )
-@explained
 def evaluation_predictions(
     context: dg.AssetExecutionContext,
     config: EvaluationConfig,
     lake: LakeResource,
-    pyspark: LazyPySparkResource,
+    pyspark: SparkResource,
     feature_table: Version,
 ) -> Rows:
     found = []
@@ -175,7 +160,7 @@ def evaluation_predictions(
             FEATURE_NAMES,
             protocol,
             horizon_days=horizon,
-            repeats=config.repeats,
+            repeats=config.repeats or DATASETS[context.partition_key].repeats,
             how=evaluation.How(
                 config.folds,
                 config.seed,
@@ -192,11 +177,7 @@ def evaluation_predictions(
     return Rows(pl.from_pandas(pd.concat(found, ignore_index=True)), said)
 
 
-@dg.asset(
-    **described("evaluation_metrics", group=_GROUP, kinds={"numpy"}, owner=ANALYTICS),
-    partitions_def=PARTITIONS,
-)
-@explained
+@table_asset("evaluation_metrics", group=_GROUP, kinds={"numpy"}, owner=ANALYTICS)
 def evaluation_metrics(
     context: dg.AssetExecutionContext,
     config: MetricsConfig,
@@ -204,7 +185,7 @@ def evaluation_metrics(
     evaluation_predictions: pl.DataFrame,
 ) -> pl.DataFrame:
     table = metrics.evaluation_metrics(
-        evaluation_predictions.to_pandas(), resamples=config.resamples
+        evaluation_predictions.to_pandas(), resamples=_resamples(config, context.partition_key)
     )
     shown = table[(table["model"] == evaluation.CHOSEN) & table["metric"].isin(_PLOTTED)]
     context.add_output_metadata(
@@ -214,15 +195,15 @@ def evaluation_metrics(
     return pl.from_pandas(table)
 
 
+def _resamples(config: MetricsConfig, dataset: str) -> int:
+    return config.resamples or DATASETS[dataset].resamples
+
+
 # What the UI plots over time.
 _PLOTTED = ("pr_auc", "roc_auc", "weighted_f1", "f1", "brier_score", "lift_top_10")
 
 
-@dg.asset(
-    **described("model_registry", group=_GROUP, kinds={"numpy"}, owner=ANALYTICS),
-    partitions_def=PARTITIONS,
-)
-@explained
+@table_asset("model_registry", group=_GROUP, kinds={"numpy"}, owner=ANALYTICS)
 def model_registry(
     context: dg.AssetExecutionContext,
     config: MetricsConfig,
@@ -232,6 +213,7 @@ def model_registry(
     feature_table: Version,
 ) -> Rows:
     dataset, store = context.partition_key, lake.lake
+    resamples = _resamples(config, dataset)
     training = store.version(dataset, "trained_model")
     seen = training.metadata["feature_table"], evaluation_predictions.metadata["feature_table"]
     if seen[0] != seen[1]:
@@ -259,10 +241,10 @@ def model_registry(
     table = registry.consider(
         known,
         new,
-        registry.worth(predictions, config.resamples),
+        registry.worth(predictions, resamples),
         rows,
         datetime.now(timezone.utc),
-        config.resamples,
+        resamples,
     )
     live, newest = registry.live(table), table.filter(model_version=new["model_version"])
     context.add_output_metadata(
@@ -281,17 +263,12 @@ def model_registry(
     return Rows(table, said, after=number)
 
 
-@dg.asset(
-    **described("churn_factors", group=_GROUP, kinds={"scikitlearn", "xgboost"}, owner=ANALYTICS),
-    partitions_def=PARTITIONS,
-    pool=SPARK_POOL,
-)
-@explained
+@table_asset("churn_factors", group=_GROUP, kinds={"scikitlearn", "xgboost"}, owner=ANALYTICS)
 def churn_factors(
     context: dg.AssetExecutionContext,
     config: TrainingConfig,
     lake: LakeResource,
-    pyspark: LazyPySparkResource,
+    pyspark: SparkResource,
     model_registry: pl.DataFrame,
     feature_table: Version,
 ) -> Rows:
@@ -327,16 +304,11 @@ def _live(known: pl.DataFrame, feature_table: Version) -> tuple[registry.Row, mo
     return registry.live_model(known, FEATURE_NAMES, feature_table.metadata["horizon_days"])
 
 
-@dg.asset(
-    **described("churn_scores", group=_GROUP, kinds={"spark", "xgboost"}, owner=ANALYTICS),
-    partitions_def=PARTITIONS,
-    pool=SPARK_POOL,
-)
-@explained
+@table_asset("churn_scores", group=_GROUP, kinds={"spark", "xgboost"}, owner=ANALYTICS)
 def churn_scores(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
-    pyspark: LazyPySparkResource,
+    pyspark: SparkResource,
     model_registry: pl.DataFrame,
     feature_table: Version,
 ) -> Rows:

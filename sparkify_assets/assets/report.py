@@ -1,16 +1,16 @@
 """The page that people look at instead of the tables."""
 
+import os
 from datetime import date, datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
-from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 
-from sparkify_assets.assets.declaring import ANALYTICS, explained
+from sparkify_assets.assets.declaring import ANALYTICS, file_asset
 from sparkify_assets.churn.cutoffs import FORECAST
-from sparkify_assets.datasets import PARTITIONS
+from sparkify_assets.metadata import ORIGIN
 from sparkify_assets.report import figures, findings
 from sparkify_assets.report.data import REGISTRY_COLUMNS, ReportData
 from sparkify_assets.report.page import render
@@ -19,23 +19,22 @@ from sparkify_assets.resources.lake import Lake
 from sparkify_assets.storage import read_part
 from sparkify_assets.tables import MODEL_REGISTRY, REJECTED_LINES, TABLES, USER_DAYS, USER_LABELS
 
-_FILE = "churn_report/churn_report.html"
+FILE = "churn_report/churn_report.html"
+REPORTS_VARIABLE = "SPARKIFY_REPORTS_URL"
 _LOADED = ("churn_scores", "churn_factors", "evaluation_metrics", "evaluation_predictions")
 
 
-@dg.asset(
-    key="churn_report",
+@file_asset(
+    "churn_report",
     description=(
         "One HTML page for people who would rather look than read: who is expected to leave, why, "
         "how sure that is, and what it was made from. Works offline, on a phone and in print."
     ),
-    group_name="churn",
+    group="churn",
     kinds={"html"},
-    owners=[ANALYTICS],
-    partitions_def=PARTITIONS,
+    owner=ANALYTICS,
     deps=[name for name in TABLES if name not in _LOADED],
 )
-@explained
 def churn_report(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
@@ -61,7 +60,7 @@ def churn_report(
         run_id=context.run_id,
     )
     page = render(report).encode()
-    path = store.write_file(dataset, _FILE, page)
+    path = store.write_file(dataset, FILE, page)
     leavers = figures.expected_leavers(
         churn_scores["probability"], report.live.get("churned_users", 0)
     )
@@ -71,10 +70,11 @@ def churn_report(
     }
     return dg.MaterializeResult(
         metadata={
-            "report": _link(context, page, Path(path).as_uri() if store.is_local else path),
+            "report": dg.MetadataValue.url(_link(dataset, path)),
             "path": dg.MetadataValue.path(path),
             "size_kb": round(len(page) / 1e3, 1),
-            "simulated": bool(report.log.get("simulated")),
+            **{name: report.log[name] for name in ORIGIN if name in report.log},
+            "code_version": report.code_version,
             "users": churn_scores.height,
             "model_version": report.live.get("model_version", "unknown"),
             "expected_leavers": round(leavers.value, 1),
@@ -83,22 +83,11 @@ def churn_report(
     )
 
 
-def _link(
-    context: dg.AssetExecutionContext, page: bytes, place: str
-) -> dg.MarkdownMetadataValue | dg.UrlMetadataValue:
-    """What to click in the UI to get the page.
-
-    A browser follows no link from a web page to a file. So the page is also put among the run's
-    logs, which Dagster's web server hands out, where these are kept in files.
-    """
-    logs = context.instance.compute_log_manager
-    if not isinstance(logs, LocalComputeLogManager):
-        return dg.MetadataValue.url(place)
-    key = (context.run_id, "churn_report")
-    copy = Path(logs.get_captured_local_path(key, "html"))
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    copy.write_bytes(page)
-    return dg.MetadataValue.md(f"[Download the report](/logs/{'/'.join(key)}/html)")
+def _link(dataset: str, path: str) -> str:
+    """Where the report can be opened: where reports are served, or else its file."""
+    if served := os.environ.get(REPORTS_VARIABLE):
+        return f"{served.rstrip('/')}/{dataset}"
+    return path if "://" in path else Path(path).as_uri()
 
 
 def habits(store: Lake, dataset: str) -> pl.DataFrame:

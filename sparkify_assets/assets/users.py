@@ -5,21 +5,14 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import polars as pl
-from dagster_pyspark import LazyPySparkResource
 
 from sparkify_assets import capacity
-from sparkify_assets.assets.declaring import (
-    DATA_ENGINEERING,
-    SPARK_POOL,
-    described,
-    described_outs,
-    explained,
-)
+from sparkify_assets.assets.declaring import DATA_ENGINEERING, table_asset
 from sparkify_assets.churn import cutoffs, days, features, kinds, labels
-from sparkify_assets.datasets import PARTITIONS, ForecastConfig
+from sparkify_assets.datasets import ForecastConfig
 from sparkify_assets.resources.io_manager import LakeResource
 from sparkify_assets.resources.lake import Lake, Version, as_promised
-from sparkify_assets.resources.spark import spark_master
+from sparkify_assets.resources.spark import SparkResource
 from sparkify_assets.storage import PartFile, write_part
 from sparkify_assets.tables import FEATURE_TABLE, USER_DAYS, USER_LABELS, Rows
 
@@ -29,19 +22,18 @@ if TYPE_CHECKING:
 _GROUP = "users"
 
 
-@dg.multi_asset(
+@table_asset(
+    "user_labels",
+    "user_days",
     name="users_and_days",
-    outs=described_outs(
-        "user_labels", "user_days", group=_GROUP, kinds={"spark", "polars"}, owner=DATA_ENGINEERING
-    ),
-    partitions_def=PARTITIONS,
-    pool=SPARK_POOL,
+    group=_GROUP,
+    kinds={"spark", "polars"},
+    owner=DATA_ENGINEERING,
 )
-@explained
 def users_and_days(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
-    pyspark: LazyPySparkResource,
+    pyspark: SparkResource,
     cleaned_events: Version,
 ) -> tuple[Rows, Rows]:
     dataset = context.partition_key
@@ -62,17 +54,12 @@ def users_and_days(
     return Rows([p[0] for p in parts], said), Rows([p[1] for p in parts], said)
 
 
-@dg.asset(
-    **described("feature_table", group=_GROUP, kinds={"spark", "polars"}, owner=DATA_ENGINEERING),
-    partitions_def=PARTITIONS,
-    pool=SPARK_POOL,
-)
-@explained
+@table_asset("feature_table", group=_GROUP, kinds={"spark", "polars"}, owner=DATA_ENGINEERING)
 def feature_table(
     context: dg.AssetExecutionContext,
     config: ForecastConfig,
     lake: LakeResource,
-    pyspark: LazyPySparkResource,
+    pyspark: SparkResource,
     user_labels: pl.DataFrame,
     user_days: Version,
 ) -> Rows:
@@ -94,7 +81,7 @@ def feature_table(
             cutoffs.whole_log_rows(user_labels),
         ]
     )
-    capacity.check_memory(spark_master(), rows.height)
+    capacity.check_memory(pyspark.used_master, rows.height)
     counts = [name for name in USER_DAYS.names if name not in days.LISTS]
     usual = features.population_rates(
         lake.lake.over_parts(spark, dataset, "user_days", features.population_totals, counts),

@@ -4,15 +4,14 @@ Belongs here: one check a table, that reports how many rows break its contract.
 Does not belong here: the contracts, and what breaks them (`tables.py`).
 """
 
-from collections.abc import Sequence
-
 import dagster as dg
-from dagster_pyspark import LazyPySparkResource
 
 from sparkify_assets.assets.declaring import SPARK_POOL
+from sparkify_assets.checks.results import result, rows_where, sql
 from sparkify_assets.datasets import PARTITIONS
 from sparkify_assets.resources.io_manager import LakeResource
 from sparkify_assets.resources.lake import Lake
+from sparkify_assets.resources.spark import SparkResource
 from sparkify_assets.tables import TABLES, Table
 
 # A smaller table is read faster than tasks are started.
@@ -27,49 +26,56 @@ def repeated_keys(lake: Lake, dataset: str, table: Table) -> int:
 
 def contract_check(table: Table) -> dg.AssetChecksDefinition:
     """One blocking check of everything that the table's contract says of its rows."""
+    promises = [*table.constraints, *([_unique(table)] if table.key else [])]
 
     @dg.asset_check(
         asset=dg.AssetKey(table.name),
         name="contract",
-        description=f"Every row of {table.name} keeps the table's contract: "
-        + "; ".join([*table.constraints, *_key_words(table)]),
+        description=f"Every row of {table.name} keeps the table's contract: {'; '.join(promises)}",
         blocking=True,
         partitions_def=PARTITIONS,
         pool=SPARK_POOL,
     )
     def contract(
-        context: dg.AssetCheckExecutionContext, lake: LakeResource, pyspark: LazyPySparkResource
+        context: dg.AssetCheckExecutionContext, lake: LakeResource, pyspark: SparkResource
     ) -> dg.AssetCheckResult:
         dataset = context.partition_key
         columns = table.constrained_columns
-        if lake.lake.version(dataset, table.name).size < _READ_HERE_BYTES:
+        version = lake.lake.version(dataset, table.name)
+        if version.size < _READ_HERE_BYTES:
             counts = [table.count_broken(lake.lake.read_polars(dataset, table, columns))]
         else:
             counts = lake.lake.over_parts(
                 pyspark.spark_session, dataset, table.name, table.count_broken, columns
             )
         found = {words: sum(part[words] for part in counts) for words in table.constraints}
-        for words in _key_words(table):
-            found[words] = repeated_keys(lake.lake, dataset, table)
-        return report(table, dataset, {words: n for words, n in found.items() if n})
+        if table.key:
+            found[_unique(table)] = repeated_keys(lake.lake, dataset, table)
+        return report(table, dataset, version.path, found)
 
     return contract
 
 
-def report(table: Table, dataset: str, broken: dict[str, int]) -> dg.AssetCheckResult:
-    """Passed, or what was expected, how many rows break it, and how to look at them."""
-    said = "; ".join(
-        f"expected that {words}, but {n:,} rows break it" for words, n in broken.items()
-    )
-    return dg.AssetCheckResult(
-        passed=not broken,
-        description=said or f"All rows of {table.name} ({dataset}) keep the contract.",
-        metadata={"rows that break a constraint": sum(broken.values())},
+def report(table: Table, dataset: str, path: str, counts: dict[str, int]) -> dg.AssetCheckResult:
+    """The check's result; counts: the rows that break each promise, in words."""
+    broken = {words: rows for words, rows in counts.items() if rows}
+    conditions = [sql for words, sql in table.constraints.items() if words in broken]
+    if _unique(table) in broken:
+        look = rows_where(path, f"pl.struct({list(table.key)}).is_duplicated()")
+    else:
+        look = rows_where(path, sql(*conditions)) if broken else ""
+    rows = ", ".join(f"{count:,}" for count in broken.values())
+    return result(
+        not broken,
+        expected="; ".join(broken) or f"all rows of {table.name} ({dataset}) keep the contract",
+        found=f"rows that break this: {rows or 'none'}",
+        look=look,
+        more={"rows that break a constraint": sum(broken.values())},
     )
 
 
-def _key_words(table: Table) -> Sequence[str]:
-    return [f"{', '.join(table.key)} is unique"] if table.key else []
+def _unique(table: Table) -> str:
+    return f"{', '.join(table.key)} is unique"
 
 
 def contract_checks() -> list[dg.AssetChecksDefinition]:

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from sparkify_assets.checks.results import result
 from sparkify_assets.datasets import PARTITIONS
 from sparkify_assets.resources.io_manager import LakeResource
 
@@ -20,13 +21,12 @@ def every_line_is_accounted_for(
     rejected = lake.lake.version(context.partition_key, "rejected_lines")
     same = events.metadata["ingest_id"] == rejected.metadata["ingest_id"]
     lines = events.metadata["lines"]
-    return dg.AssetCheckResult(
-        passed=same and lines == events.rows + rejected.rows,
-        description=(
-            f"{lines:,} lines were read: {events.rows:,} events, {rejected.rows:,} rejected lines"
-            + ("." if same else ", which are of two different readings of the log.")
-        ),
-        metadata={"lines": lines, "events": events.rows, "rejected lines": rejected.rows},
+    return result(
+        same and lines == events.rows + rejected.rows,
+        expected=f"{lines:,} lines, as many as were read, in the two tables, of one reading",
+        found=f"{events.rows:,} events and {rejected.rows:,} rejected lines"
+        + ("" if same else ", which are of two different readings of the log"),
+        more={"lines": lines, "events": events.rows, "rejected lines": rejected.rows},
     )
 
 
@@ -42,12 +42,11 @@ def few_lines_are_rejected(
     rejected = lake.lake.version(context.partition_key, "rejected_lines")
     share = rejected.rows / max(rejected.metadata["lines"], 1)
     allowed = rejected.metadata["max_rejected_share"]
-    return dg.AssetCheckResult(
-        passed=share <= allowed,
-        description=(
-            f"{rejected.rows:,} of {rejected.metadata['lines']:,} lines ({share:.2%}) are not "
-            f"events; {allowed:.2%} are allowed. Their text, place and reason are in "
-            f"{rejected.path}."
-        ),
-        metadata={"rejected lines": rejected.rows, "rejected share": share},
+    return result(
+        share <= allowed,
+        expected=f"at most {allowed:.2%} of the lines not to be events",
+        found=f"{rejected.rows:,} of {rejected.metadata['lines']:,} lines ({share:.2%}) that are "
+        "not events",
+        look=f"import polars as pl; print(pl.read_delta({rejected.path!r}))",
+        more={"rejected lines": rejected.rows, "rejected share": share},
     )

@@ -8,15 +8,17 @@ from datetime import date
 
 import dagster as dg
 import polars as pl
-from dagster_pyspark import LazyPySparkResource
 from pyspark.sql import SparkSession
 
+from sparkify_assets import metadata
 from sparkify_assets.assets.declaring import SPARK_POOL
 from sparkify_assets.assets.users import learned_kinds
+from sparkify_assets.checks.results import result, rows_where
 from sparkify_assets.churn import cutoffs, days, features, leaks
 from sparkify_assets.datasets import PARTITIONS
 from sparkify_assets.resources.io_manager import LakeResource
 from sparkify_assets.resources.lake import Lake
+from sparkify_assets.resources.spark import SparkResource
 from sparkify_assets.storage import Range
 from sparkify_assets.tables import USER_DAYS, USER_LABELS
 
@@ -38,30 +40,27 @@ _SHOWN = 3  # features named in the description; the metadata name all
     ),
 )
 def no_feature_knows_the_future(
-    context: dg.AssetCheckExecutionContext, lake: LakeResource, pyspark: LazyPySparkResource
+    context: dg.AssetCheckExecutionContext, lake: LakeResource, pyspark: SparkResource
 ) -> dg.AssetCheckResult:
     dataset = context.partition_key
-    if stale := not_of_one_making(lake.lake, dataset):
-        return dg.AssetCheckResult(passed=False, description=stale)
+    if stale := of_another_making(lake.lake, dataset):
+        return stale
     found = changed_features(lake.lake, pyspark.spark_session, dataset)
-    return dg.AssetCheckResult(
-        passed=found.is_empty(),
-        description=said(found, lake.lake.folder(dataset, "feature_table")),
-        metadata={"changed features": _as_table(found)} if found.height else {},
-    )
+    return said(found, lake.lake.folder(dataset, "feature_table"))
 
 
-def not_of_one_making(lake: Lake, dataset: str) -> str:
-    """What to do where the tables are not those that feature_table was made of; or nothing."""
+def of_another_making(lake: Lake, dataset: str) -> dg.AssetCheckResult | None:
+    """What to do where the tables are not those that feature_table was made of."""
     for made, of in (("feature_table", "user_days"), ("user_days", "cleaned_events")):
         was, there = lake.version(dataset, made).metadata.get(of), lake.version(dataset, of).number
         if was != there:
-            return (
-                f"Leaks cannot be looked for: expected that {made} was made of the {of} that are "
-                f"in the lake (version {there}), but it was made of version {was}. Materialize "
-                f"user_days and feature_table of {dataset} again."
+            return result(
+                False,
+                expected=f"{made} is made of version {there} of {of}, which is in the lake",
+                found=f"it is made of version {was}, so that leaks cannot be looked for. "
+                f"Materialize user_days and feature_table of {dataset} again",
             )
-    return ""
+    return None
 
 
 def changed_features(lake: Lake, spark: SparkSession, dataset: str) -> pl.DataFrame:
@@ -90,10 +89,11 @@ def changed_features(lake: Lake, spark: SparkSession, dataset: str) -> pl.DataFr
     return found
 
 
-def said(found: pl.DataFrame, path: str) -> str:
-    """What was expected, which features change by what in how many rows, and how to look."""
+def said(found: pl.DataFrame, path: str) -> dg.AssetCheckResult:
+    """The check's result; found: as of `leaks.audit`, path: of the feature table."""
+    expected = "no feature changes with what lies at or after its cutoff"
     if found.is_empty():
-        return "No feature changes with what lies at or after its cutoff."
+        return result(True, expected=expected, found="none does")
     worst = found.unique("feature", keep="first", maintain_order=True)
     named = "; ".join(
         f"{row['feature']} in {row['rows']:,} {row['protocol']} rows ({row['tampering']})"
@@ -101,18 +101,20 @@ def said(found: pl.DataFrame, path: str) -> str:
     )
     more = f"; and {worst.height - _SHOWN} more features" if worst.height > _SHOWN else ""
     first = worst.row(0, named=True)
-    return (
-        f"expected that no feature changes, but these do: {named}{more}. For example "
-        f"{first['feature']} of user {first['user_id']} as of {first['as_of']}: "
-        f"{_spoken(first['stored'])} is stored, {_spoken(first['found'])} is found. To look at the "
-        f"rows: polars.read_delta({path!r}).filter(user_id={first['user_id']!r})"
+    return result(
+        False,
+        expected=expected,
+        found=f"these do: {named}{more}. For example {first['feature']} of a user as of "
+        f"{first['as_of']}: {_spoken(first['stored'])} stored, {_spoken(first['found'])} found",
+        look=rows_where(path, f'pl.col("as_of") == pl.lit("{first["as_of"]}").str.to_date()'),
+        # An example's user is personal data, and stays in the table.
+        more={
+            "changed features": metadata.records(
+                found.drop("user_id").cast({"as_of": pl.String}).iter_rows(named=True)
+            )
+        },
     )
 
 
 def _spoken(value: float | None) -> str:
     return "nothing" if value is None else f"{value:.6g}"
-
-
-def _as_table(found: pl.DataFrame) -> dg.TableMetadataValue:
-    rows = found.with_columns(pl.col("as_of").cast(pl.String))
-    return dg.MetadataValue.table([dg.TableRecord(row) for row in rows.iter_rows(named=True)])

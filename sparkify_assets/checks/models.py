@@ -5,6 +5,8 @@ Only the first one stops a run; the others warn, as scores of the present model 
 
 import dagster as dg
 
+from sparkify_assets import metadata
+from sparkify_assets.checks.results import result
 from sparkify_assets.churn import drift, registry
 from sparkify_assets.datasets import PARTITIONS
 from sparkify_assets.resources.io_manager import LakeResource
@@ -24,10 +26,11 @@ def a_model_is_live(
 ) -> dg.AssetCheckResult:
     known = lake.lake.read_polars(context.partition_key, MODEL_REGISTRY, _DECIDED)
     live = known.filter(stage=registry.LIVE)["model_version"].to_list()
-    return dg.AssetCheckResult(
-        passed=bool(live),
-        description=f"{live[0]} scores users." if live else registry.none_is_live(known),
-        metadata={"live version": ", ".join(live) or "none"},
+    return result(
+        bool(live),
+        expected="a model scores users",
+        found=f"{live[0]} does" if live else registry.none_is_live(known).rstrip("."),
+        more={"live version": ", ".join(live) or "none"},
     )
 
 
@@ -43,12 +46,13 @@ def new_model_went_live(
     known = lake.lake.read_polars(context.partition_key, MODEL_REGISTRY, _DECIDED)
     row = known.filter(model_version=newest).row(0, named=True)
     live = known.filter(stage=registry.LIVE)["model_version"].to_list()
-    return dg.AssetCheckResult(
-        passed=row["stage"] == registry.LIVE,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"The newest model, {newest}, is {row['stage']}; "
-        f"{live[0] if live else 'none'} scores users. {row['decision']}",
-        metadata={"newest version": newest, "live version": live[0] if live else "none"},
+    scoring = live[0] if live else "none"
+    return result(
+        row["stage"] == registry.LIVE,
+        expected=f"the newest model, {newest}, scores users",
+        found=f"it is {row['stage']}, and {scoring} scores users. {row['decision'].rstrip('.')}",
+        warns=True,
+        more={"newest version": newest, "live version": scoring},
     )
 
 
@@ -64,23 +68,20 @@ def users_are_as_at_training(
     said = lake.lake.version(context.partition_key, "churn_scores").metadata
     found = [drift.Drift(**each) for each in said["drift"]]
     moved = [each for each in found if each.level == "large"]
-    return dg.AssetCheckResult(
-        passed=not moved,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=drift.in_words(found, said["model_version"]),
-        metadata={
-            "drift": dg.MetadataValue.table(
-                [
-                    dg.TableRecord(
-                        {
-                            "what": each.name,
-                            "psi": round(each.psi, 3),
-                            "by chance up to": round(each.by_chance, 3),
-                            "drift": each.level,
-                        }
-                    )
-                    for each in found
-                ]
+    return result(
+        not moved,
+        expected=f"each PSI is less than {drift.LARGE} above what chance gives",
+        found=drift.in_words(found, said["model_version"]),
+        warns=True,
+        more={
+            "drift": metadata.records(
+                {
+                    "what": each.name,
+                    "psi": round(each.psi, 3),
+                    "by chance up to": round(each.by_chance, 3),
+                    "drift": each.level,
+                }
+                for each in found
             )
         },
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import polars as pl
 
 from sparkify_assets.churn import moves
+from sparkify_assets.churn.origins import Origins, origins
 from sparkify_assets.churn.pages import OUTCOME_PAGES, PAGES
 
 # Column -> page, counted on the paid level alone: adverts are rare there, and mean something else.
@@ -70,36 +71,13 @@ def in_order(events: pl.DataFrame) -> pl.DataFrame:
 
 def user_days(events: pl.DataFrame) -> pl.DataFrame:
     """A row a user and UTC day, of whole users' `in_order` events; sorted by user and day."""
-    page, since = pl.col("page"), pl.col("seconds_since_last")
-    paid = pl.col("level") == "paid"
-    hour, starts = pl.col("hour"), pl.col("new_session")
-    kept = events.filter(~page.is_in(OUTCOME_PAGES) & (pl.col("auth") != "Cancelled"))
+    kept = events.filter(~_PAGE.is_in(OUTCOME_PAGES) & (pl.col("auth") != "Cancelled"))
     kept = kept.with_columns(
         day=pl.col("event_time").dt.date(), hour=pl.col("event_time").dt.hour()
     )
     return (
         kept.group_by("user_id", "day")
-        .agg(
-            pl.len().cast(pl.Int64).alias("events"),
-            _count(page == "NextSong").alias("songs"),
-            pl.col("length").sum().alias("listening_seconds"),
-            _count(starts).alias("sessions"),
-            since.filter(~starts).sum().alias("session_seconds"),
-            since.filter(starts).sum().alias("gap_seconds"),
-            _count(starts & since.is_not_null()).alias("gaps"),
-            *(_count(page == name).alias(column) for column, name in PAGES.items()),
-            _count(~page.is_in(["NextSong", *PAGES.values()])).alias("other_pages"),
-            _count(paid).alias("paid_events"),
-            *(_count(paid & (page == name)).alias(c) for c, name in PAID_PAGES.items()),
-            *(_count((hour >= a) & (hour < b)).alias(name) for name, (a, b) in DAY_PARTS.items()),
-            pl.col("event_time").min().alias("first_event_at"),
-            pl.col("event_time").max().alias("last_event_at"),
-            pl.col("level").last().alias("level"),
-            pl.col("event_time").filter(pl.col("new_level")).last().alias("level_changed_at"),
-            *(pl.col(name).last() for name in ATTRIBUTES),
-            pl.col("artist_key").drop_nulls().unique().sort().alias("artist_keys"),
-            pl.col("song_key").drop_nulls().unique().sort().alias("song_keys"),
-        )
+        .agg(*_OF_A_DAY)
         .join(moves.moves_a_day(kept), on=["user_id", "day"], how="left")
         .with_columns(pl.col("moves").fill_null([]))
         .sort("user_id", "day")
@@ -108,3 +86,49 @@ def user_days(events: pl.DataFrame) -> pl.DataFrame:
 
 def _count(condition: pl.Expr) -> pl.Expr:
     return condition.fill_null(False).sum().cast(pl.Int64)
+
+
+_PAGE, _TIME, _HOUR = pl.col("page"), pl.col("event_time"), pl.col("hour")
+_SINCE, _STARTS = pl.col("seconds_since_last"), pl.col("new_session")
+_PAID = pl.col("level").eq("paid")
+_OF_A_DAY = (
+    pl.len().cast(pl.Int64).alias("events"),
+    _count(_PAGE.eq("NextSong")).alias("songs"),
+    pl.col("length").sum().alias("listening_seconds"),
+    _count(_STARTS).alias("sessions"),
+    _SINCE.filter(~_STARTS).sum().alias("session_seconds"),
+    _SINCE.filter(_STARTS).sum().alias("gap_seconds"),
+    _count(_STARTS & _SINCE.is_not_null()).alias("gaps"),
+    *(_count(_PAGE.eq(name)).alias(column) for column, name in PAGES.items()),
+    _count(~_PAGE.is_in(["NextSong", *PAGES.values()])).alias("other_pages"),
+    _count(_PAID).alias("paid_events"),
+    *(_count(_PAID & _PAGE.eq(name)).alias(column) for column, name in PAID_PAGES.items()),
+    *(_count(_HOUR.is_between(a, b, "left")).alias(name) for name, (a, b) in DAY_PARTS.items()),
+    _TIME.min().alias("first_event_at"),
+    _TIME.max().alias("last_event_at"),
+    pl.col("level").last().alias("level"),
+    _TIME.filter(pl.col("new_level")).last().alias("level_changed_at"),
+    *(pl.col(name).last() for name in ATTRIBUTES),
+    pl.col("artist_key").drop_nulls().unique().sort().alias("artist_keys"),
+    pl.col("song_key").drop_nulls().unique().sort().alias("song_keys"),
+)
+
+# What the columns that `in_order` and `user_days` add to events are made of.
+ORDERED = {
+    "new_session": ("user_id", "session_id"),
+    "new_level": ("user_id", "level"),
+    "seconds_since_last": ("user_id", "event_time"),
+    "day": ("event_time",),
+    "hour": ("event_time",),
+    "move": ("user_id", "event_time", "session_id", "page", "level"),
+}
+
+
+def made_of() -> Origins:
+    """The columns of clean events that each column is made of."""
+    rows = {"user_id": ["user_id"], "day": ORDERED["day"], "events": ["user_id", "event_time"]}
+    return {
+        **origins(_OF_A_DAY, ORDERED),
+        **{name: frozenset(columns) for name, columns in rows.items()},
+        "moves": frozenset(ORDERED["move"]),
+    }

@@ -88,18 +88,15 @@ def drifts(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) 
 
 
 def in_words(found: Sequence[Drift], model_version: str, most: int = 5) -> str:
-    """What was expected, what was found, and the features that moved most; `found` as measured."""
+    """The features that moved most, and what to do; `found` as measured."""
     moved = [each for each in found if each.level == "large"]
     if not moved:
-        return (
-            f"Expected is a PSI less than {LARGE} above chance, of every feature and of the "
-            f"probability. The largest found is {_spoken(found[0])}."
-        )
+        return f"the largest is {_spoken(found[0])}"
     return (
-        f"Expected is a PSI less than {LARGE} above chance, but {len(moved)} of {len(found)} are "
-        f"higher: {', '.join(map(_spoken, moved[:most]))}{', ...' if len(moved) > most else ''}. "
+        f"{len(moved)} of {len(found)} are higher: "
+        f"{', '.join(map(_spoken, moved[:most]))}{', ...' if len(moved) > most else ''}. "
         f"The users who are scored are not like those that {model_version} learned from: look at "
-        "the log first, then train again."
+        "the log first, then train again"
     )
 
 

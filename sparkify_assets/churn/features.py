@@ -20,6 +20,7 @@ import polars as pl
 from sparkify_assets.churn import kinds
 from sparkify_assets.churn.days import DAY_PARTS
 from sparkify_assets.churn.kinds import Kinds
+from sparkify_assets.churn.origins import Origins, origins
 from sparkify_assets.churn.pages import PAGES
 
 # Days back from the cutoff; None is everything before it.
@@ -495,15 +496,14 @@ _WINDOWED = (*ACTIVITY, *RECENT_PAGES)
 _MILLION = 10**6
 
 
-def _measured(days: pl.DataFrame) -> pl.DataFrame:
-    """Days with the sums under their features' names."""
-    return days.with_columns(
-        listening_hours=pl.col("listening_seconds") / 3_600,
-        active_days=pl.lit(1, pl.Int64),
-        free_songs=pl.col("songs") - pl.col("paid_songs"),
-        free_adverts=pl.col("roll_advert") - pl.col("paid_adverts"),
-        weekend_events=pl.when(pl.col("day").dt.weekday() >= 6).then("events").otherwise(0),
-    )
+# What is added to a day before it is summed up.
+_MEASURED = (
+    (pl.col("listening_seconds") / 3_600).alias("listening_hours"),
+    pl.col("day").is_not_null().cast(pl.Int64).alias("active_days"),
+    (pl.col("songs") - pl.col("paid_songs")).alias("free_songs"),
+    (pl.col("roll_advert") - pl.col("paid_adverts")).alias("free_adverts"),
+    pl.when(pl.col("day").dt.weekday() >= 6).then("events").otherwise(0).alias("weekend_events"),
+)
 
 
 def population_totals(days: pl.DataFrame) -> pl.DataFrame:
@@ -514,7 +514,7 @@ def population_totals(days: pl.DataFrame) -> pl.DataFrame:
     """
     first = (pl.col("day") == pl.col("day").min().over("user_id")).alias("new_users")
     return (
-        _measured(days)
+        days.with_columns(*_MEASURED)
         .with_columns(first)
         .group_by("day")
         .agg((pl.col("new_users", *_SUMMED) * _MILLION).round().cast(pl.Int64).sum())
@@ -535,6 +535,11 @@ def population_rates(
     known = at.join_asof(
         so_far, left_on="as_of", right_on="day", strategy="backward", allow_exact_matches=False
     ).drop_nulls("day")
+    return known.select("as_of", *_rates(log_start))
+
+
+def _rates(log_start: date) -> Iterator[pl.Expr]:
+    """Rates of what was summed up over everybody's days before a cutoff."""
     exposure = (pl.col("as_of") - pl.lit(log_start)).dt.total_days() * pl.col("new_users")
 
     def rate(column: str, per: pl.Expr, name: str) -> pl.Expr:
@@ -543,18 +548,14 @@ def population_rates(
         )
 
     songs, sessions = pl.col("songs"), pl.col("sessions")
-    return known.select(
-        "as_of",
-        *(rate(column, exposure, "day") for column in ("songs", "sessions")),
-        *(rate(page, songs, "song") for page in (*PAGES, "listening_hours")),
-        *(rate(page, pl.col(of), of) for page, (of, _) in BY_LEVEL.items()),
-        *(rate(name, sessions, "session") for name in (*PAGES, "songs", "events")),
-        rate("session_seconds", sessions, "session"),
-        rate("gap_seconds", pl.col("gaps"), "gap"),
-        (
-            sessions / (exposure - pl.col("session_seconds") / 86_400).clip(lower_bound=_MILLION)
-        ).alias("population__starts_per_idle_day"),
-    )
+    yield from (rate(column, exposure, "day") for column in ("songs", "sessions"))
+    yield from (rate(page, songs, "song") for page in (*PAGES, "listening_hours"))
+    yield from (rate(page, pl.col(of), of) for page, (of, _) in BY_LEVEL.items())
+    yield from (rate(name, sessions, "session") for name in (*PAGES, "songs", "events"))
+    yield rate("session_seconds", sessions, "session")
+    yield rate("gap_seconds", pl.col("gaps"), "gap")
+    idle_days = (exposure - pl.col("session_seconds") / 86_400).clip(lower_bound=_MILLION)
+    yield (sessions / idle_days).alias("population__starts_per_idle_day")
 
 
 def features(
@@ -572,49 +573,65 @@ def features(
     """
     key = ["protocol", "user_id", "as_of"]
     known = (
-        rows.join(_measured(days), on="user_id")
+        rows.join(days.with_columns(*_MEASURED), on="user_id")
         .filter(pl.col("day") < pl.col("as_of"))
         .sort(*key, "day")
         .with_columns(age=(pl.col("as_of") - pl.col("day")).dt.total_days())
     )
-    sums = known.group_by(key, maintain_order=True).agg(
-        pl.col("label").first(),
-        *(pl.col(name).sum().alias(f"{name}__lifetime") for name in _SUMMED),
-        *(
-            pl.col(name).filter(pl.col("age") <= length).sum().alias(f"{name}__{window}")
-            for name in _WINDOWED
-            for window, length in WINDOWS.items()
-            if length is not None
-        ),
-        pl.col("day").min().alias("first_day"),
-        pl.col("first_event_at").min(),
-        pl.col("last_event_at").max(),
-        pl.col("level_changed_at").max(),
-        *(
-            pl.col(name).last()
-            for name in ("registered_at", "gender", "state", "os", "browser", "level")
-        ),
-        pl.col("artist_keys").explode().n_unique().alias("distinct_artists"),
-        pl.col("song_keys").explode().n_unique().alias("distinct_songs"),
-    )
-    as_of = pl.col("as_of").cast(pl.Datetime("us", "UTC"))
-
-    def seconds_since(column: pl.Expr) -> pl.Expr:
-        return (as_of - column).dt.total_microseconds() / 1e6
-
-    seen_from = pl.max_horizontal(pl.col("registered_at").dt.date(), pl.lit(log_start))
-    first_seen = pl.min_horizontal(pl.col("first_day"), seen_from)
+    sums = known.group_by(key, maintain_order=True).agg(pl.col("label").first(), *_sums())
     return (
         sums.join(population, on="as_of", how="left")
         .join(kinds.likely(days, rows, known_kinds), on=key, how="left")
-        .with_columns(
-            seconds_since_last_event=seconds_since(pl.col("last_event_at")),
-            seconds_at_level=seconds_since(
-                pl.coalesce(pl.col("level_changed_at"), pl.col("first_event_at"))
-            ),
-            seconds_since_registration=seconds_since(pl.col("registered_at")),
-            history_days=(pl.col("as_of") - pl.col("first_day")).dt.total_days(),
-            exposure_days=(pl.col("as_of") - first_seen).dt.total_days(),
-        )
-        .select(*key, *(f.value.cast(pl.Float64).alias(f.name) for f in FEATURES), "label")
+        .with_columns(*_times(log_start))
+        .select(*key, *_values(), "label")
     )
+
+
+def _sums() -> Iterator[pl.Expr]:
+    """A user's days before a cutoff, put together; their `age` is how far before it they are."""
+    yield from (pl.col(name).sum().alias(f"{name}__lifetime") for name in _SUMMED)
+    for window, length in WINDOWS.items():
+        if length is not None:
+            recent = pl.col("age") <= length
+            yield from (
+                pl.col(name).filter(recent).sum().alias(f"{name}__{window}") for name in _WINDOWED
+            )
+    yield pl.col("day").min().alias("first_day")
+    yield pl.col("first_event_at").min()
+    yield pl.col("last_event_at").max()
+    yield pl.col("level_changed_at").max()
+    for name in ("registered_at", "gender", "state", "os", "browser", "level"):
+        yield pl.col(name).last()
+    yield pl.col("artist_keys").explode().n_unique().alias("distinct_artists")
+    yield pl.col("song_keys").explode().n_unique().alias("distinct_songs")
+
+
+def _times(log_start: date) -> Iterator[pl.Expr]:
+    """How far before the cutoff things lie."""
+    as_of = pl.col("as_of").cast(pl.Datetime("us", "UTC"))
+    for name, since in (
+        ("seconds_since_last_event", pl.col("last_event_at")),
+        ("seconds_at_level", pl.coalesce(pl.col("level_changed_at"), pl.col("first_event_at"))),
+        ("seconds_since_registration", pl.col("registered_at")),
+    ):
+        yield ((as_of - since).dt.total_microseconds() / 1e6).alias(name)
+    seen_from = pl.max_horizontal(pl.col("registered_at").dt.date(), pl.lit(log_start))
+    first_seen = pl.min_horizontal(pl.col("first_day"), seen_from)
+    for name, since in (("history_days", pl.col("first_day")), ("exposure_days", first_seen)):
+        yield (pl.col("as_of") - since).dt.total_days().alias(name)
+
+
+def _values() -> Iterator[pl.Expr]:
+    return (feature.value.cast(pl.Float64).alias(feature.name) for feature in FEATURES)
+
+
+def made_of() -> Origins:
+    """The columns of `user_days` that each feature is made of."""
+    of_row: Origins = {"as_of": frozenset()}
+    measured = origins(_MEASURED, {})
+    everybody = measured | of_row | {"new_users": frozenset({"user_id", "day"})}
+    known = origins(_sums(), measured | {"age": frozenset({"day"})}) | of_row
+    known |= origins(_rates(date.min), everybody)
+    known |= {name: frozenset({"moves", "day"}) for name in kinds.NAMES}
+    known |= origins(_times(date.min), known)
+    return origins(_values(), known)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sparkify_assets import __version__
 from sparkify_assets.capacity import COMPRESSED_SHARE
-from sparkify_assets.events.source import LogFile, find_log_files
+from sparkify_assets.events.source import Fingerprint, LogFile, find_log_files
 from sparkify_assets.storage import explained, open_filesystem
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Log:
     files: list[LogFile]
     source: str
     simulated: bool
+    fingerprint: Fingerprint
 
     @property
     def uncompressed_bytes(self) -> float:
@@ -39,7 +40,16 @@ def given_log(source: str, *, variable: str, folder: Path) -> Log:
     Raises SourceError, naming `variable`, when there is no such log.
     """
     files = find_log_files(source, variable=variable, downloads=folder)
-    return Log(files, source, simulated=False)
+    return Log(files, source, simulated=False, fingerprint=Fingerprint.of(files))
+
+
+def simulated_fingerprint(name: str, *, users: int, days: int, seed: int) -> Fingerprint:
+    """Of a simulated log, written or not: the same settings give the same log again."""
+    return Fingerprint(1, 0, _file_name(name, users, days, seed))
+
+
+def _file_name(name: str, users: int, days: int, seed: int) -> str:
+    return f"{name}-simulated-{__version__}-{users}x{days}-seed{seed}.json"
 
 
 def simulated_log(
@@ -48,11 +58,16 @@ def simulated_log(
     """A simulated log, written into `folder` unless this version of the project did so before."""
     from sparkify_assets.simulation import write_log
 
-    path = folder / f"{name}-simulated-{__version__}-{users}x{days}-seed{seed}.json"
+    path = folder / _file_name(name, users, days, seed)
     if not path.exists():
         with explained(str(folder)):
             filesystem, place = open_filesystem(str(folder))
             filesystem.create_dir(place, recursive=True)
         write_log(path, users=users, days=days, seed=seed, spark=spark)
     files = find_log_files(str(path), variable=f"the simulated {name} log", downloads=folder)
-    return Log(files, f"simulated: {users:,} users, {days} days, seed {seed}", simulated=True)
+    return Log(
+        files,
+        f"simulated: {users:,} users, {days} days, seed {seed}",
+        simulated=True,
+        fingerprint=simulated_fingerprint(name, users=users, days=days, seed=seed),
+    )

@@ -1,6 +1,7 @@
 """From what a setting names to the files of an event log that workers can open.
 
-Belongs here: paths, folders, globs, object stores, downloads, and telling apart what can be read.
+Belongs here: paths, folders, globs, object stores, downloads, telling apart what can be read, and
+by what it is seen that files are new or changed.
 Does not belong here: reading the lines (`ingest.py`) and judging them (`parse.py`).
 """
 
@@ -17,10 +18,9 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, unquote, urlsplit
@@ -31,7 +31,7 @@ import requests
 import urllib3
 from tqdm import tqdm
 
-from sparkify_assets.errors import SourceError
+from sparkify_assets.errors import SourceError, UnreachableError
 from sparkify_assets.storage import open_filesystem, printable
 
 logger = logging.getLogger("sparkify_assets")
@@ -54,6 +54,7 @@ _ATTEMPTS = 5  # in a row without progress
 _PROGRESS_BYTES = 2**20  # what counts as progress
 _FIRST_PAUSE_SECONDS = 0.5  # doubled by every further attempt
 _TIMEOUT_SECONDS = (10, 60)  # to connect, between two bytes
+_TO_LOOK_SECONDS = (5, 15)
 _CHUNK_BYTES = 2**20
 
 
@@ -67,10 +68,26 @@ class LogFile:
     """Short, relative to the source; what `source_file` holds."""
     size: int
     """Bytes as stored."""
-    modified: datetime | None
-    """UTC."""
+    stamp: str
+    """Another one when the file has changed: its time, or what its server says of its version."""
     compression: str | None
     """None, 'gz', 'bz2' or 'zst'."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a log's files look like from outside; equal as long as none is new, changed or gone."""
+
+    files: int
+    size: int
+    """Bytes as stored."""
+    digest: str
+
+    @classmethod
+    def of(cls, files: Iterable[LogFile | _Found]) -> Fingerprint:
+        known = sorted((file.name, file.size, file.stamp) for file in files)
+        digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
+        return cls(len(known), sum(size for _, size, _ in known), digest)
 
 
 def find_log_files(source: str, *, variable: str, downloads: Path) -> list[LogFile]:
@@ -87,10 +104,20 @@ def find_log_files(source: str, *, variable: str, downloads: Path) -> list[LogFi
         raise SourceError(f"{variable} is empty. Name an event log, or unset it.")
     with _naming(variable, source):
         if re.match("https?://", source, re.IGNORECASE):
-            path = _download(source, downloads)
-            return [_log_file(str(path), path.name, by_content=True)]
+            return [_log_file(_download(source, downloads), by_content=True)]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(pool.map(lambda found: _log_file(*found), _find(source)))
+            return list(pool.map(_log_file, _find(source)))
+
+
+def look(source: str, *, variable: str) -> Fingerprint:
+    """The fingerprint that `find_log_files` would find now, without opening or downloading a file.
+
+    Raises SourceError, also where a server does not say by what a change could be seen.
+    """
+    source = source.strip()
+    with _naming(variable, source):
+        is_url = re.match("https?://", source, re.IGNORECASE)
+        return Fingerprint.of([_ask(source)] if is_url else _find(source))
 
 
 @contextlib.contextmanager
@@ -100,7 +127,7 @@ def _naming(variable: str, source: str) -> Iterator[None]:
     try:
         yield
     except SourceError as error:
-        raise SourceError(f"{where}: {error}") from error.__cause__
+        raise type(error)(f"{where}: {error}") from error.__cause__
     except PermissionError as error:
         raise SourceError(f"{where}: may not be read by this user.") from error
     except (OSError, pa.ArrowException) as error:
@@ -108,8 +135,22 @@ def _naming(variable: str, source: str) -> Iterator[None]:
         raise SourceError(f"{where}: cannot be read: {reason}") from error
 
 
-def _find(source: str) -> list[tuple[str, str]]:
-    """URI and short name of each file."""
+@dataclass(frozen=True)
+class _Found:
+    """A file that nobody has looked into yet; as in LogFile."""
+
+    uri: str
+    name: str
+    size: int
+    stamp: str
+
+    @classmethod
+    def of(cls, uri: str, name: str, info: pa.fs.FileInfo) -> _Found:
+        return cls(uri, name, info.size, str(info.mtime_ns))
+
+
+def _find(source: str) -> list[_Found]:
+    """In order of their names; at least one."""
     is_uri = "://" in source
     uri, _, query = source.partition("?") if is_uri else (source, "", "")
     if not is_uri:
@@ -117,7 +158,7 @@ def _find(source: str) -> list[tuple[str, str]]:
     filesystem, path = _open_source(uri, query)
     info = filesystem.get_file_info(path)
     if info.type == pa.fs.FileType.File:
-        return [(source if is_uri else path, info.base_name)]
+        return [_Found.of(source if is_uri else path, info.base_name, info)]
     if info.type == pa.fs.FileType.Directory:
         folder, pattern = uri.rstrip("/"), None
     elif info.type == pa.fs.FileType.NotFound and _WILDCARD.search(path):
@@ -132,8 +173,8 @@ def _find(source: str) -> list[tuple[str, str]]:
         raise SourceError("is neither a file nor a folder.")
 
     filesystem, base = _open_source(folder or "/", query)
-    names = sorted(_list(filesystem, base, pattern))
-    if not names:
+    found = _list(filesystem, base, pattern)
+    if not found:
         what = f"no file matches {pattern}" if pattern else "the folder holds no log"
         raise SourceError(
             f"{what}. Expected are files that end in .json, .jsonl or .ndjson, also with "
@@ -141,8 +182,8 @@ def _find(source: str) -> list[tuple[str, str]]:
         )
     suffix = f"?{query}" if query else ""
     return [
-        (f"{folder}/{quote(name)}{suffix}" if is_uri else f"{folder}/{name}", name)
-        for name in names
+        _Found.of(f"{folder}/{quote(name)}{suffix}" if is_uri else f"{folder}/{name}", name, info)
+        for name, info in sorted(found.items())
     ]
 
 
@@ -159,20 +200,25 @@ def _open_source(uri: str, query: str) -> tuple[pa.fs.FileSystem, str]:
         ) from error
 
 
-def _list(filesystem: pa.fs.FileSystem, folder: str, pattern: str | None) -> list[str]:
-    """Names, relative to `folder`, of the log files in it, or of whatever matches `pattern`."""
+def _list(
+    filesystem: pa.fs.FileSystem, folder: str, pattern: str | None
+) -> dict[str, pa.fs.FileInfo]:
+    """The log files in `folder`, or whatever matches `pattern`, by name relative to `folder`."""
     deep = pattern is not None and ("/" in pattern or "**" in pattern)
     selector = pa.fs.FileSelector(folder, recursive=deep, allow_not_found=True)
     base = folder.rstrip("/")
-    files = [
-        info.path[len(base) :].lstrip("/")
+    files = {
+        info.path[len(base) :].lstrip("/"): info
         for info in filesystem.get_file_info(selector)
         if info.type == pa.fs.FileType.File
-    ]
-    visible = [name for name in files if not any(s.startswith(".") for s in name.split("/"))]
-    if pattern is None:
-        return [name for name in visible if _LOG_NAME.search(name)]
-    return [name for name in visible if _matches(name, pattern)]
+    }
+    return {name: info for name, info in files.items() if _is_wanted(name, pattern)}
+
+
+def _is_wanted(name: str, pattern: str | None) -> bool:
+    if any(step.startswith(".") for step in name.split("/")):
+        return False
+    return bool(_LOG_NAME.search(name)) if pattern is None else _matches(name, pattern)
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -185,11 +231,11 @@ def _matches(name: str, pattern: str) -> bool:
     )
 
 
-def _log_file(uri: str, name: str, *, by_content: bool = False) -> LogFile:
+def _log_file(file: _Found, *, by_content: bool = False) -> LogFile:
     """`by_content`: the ending need not tell the compression, as in a download without ending."""
-    filesystem, path = open_filesystem(uri)
-    info = filesystem.get_file_info(path)
-    if info.size == 0:
+    name = file.name
+    filesystem, path = open_filesystem(file.uri)
+    if file.size == 0:
         raise SourceError(f"the file {name} is empty (0 bytes).")
     with filesystem.open_input_stream(path, compression=None) as stream:
         start = stream.read(8)
@@ -207,7 +253,7 @@ def _log_file(uri: str, name: str, *, by_content: bool = False) -> LogFile:
         )
     if found != ending:
         raise SourceError(f"the file {name} holds {found} data. Rename it to end in .{found}.")
-    return LogFile(uri, name, info.size, info.mtime, found)
+    return LogFile(file.uri, name, file.size, file.stamp, found)
 
 
 @dataclass(frozen=True)
@@ -238,6 +284,10 @@ class _Version:
         path.write_text(json.dumps(asdict(self)))
 
     @property
+    def stamp(self) -> str:
+        return self.etag or self.last_modified or ""
+
+    @property
     def validator(self) -> str | None:
         """What If-Range accepts: it knows no weak ETags."""
         strong = self.etag if self.etag and not self.etag.startswith("W/") else None
@@ -248,10 +298,29 @@ class _Interrupted(Exception):
     """The server can be asked again."""
 
 
-def _download(url: str, folder: Path) -> Path:
+def _ask(url: str) -> _Found:
+    """What a server says of a file. Asked as for a download, as not every server answers HEAD."""
+    headers = {"Accept-Encoding": "identity", "Range": "bytes=0-0"}
+    try:
+        name = _file_name(url)
+        with requests.get(url, headers=headers, stream=True, timeout=_TO_LOOK_SECONDS) as response:
+            _check_status(response)
+            version = _Version.of(response)
+    except (_Interrupted, requests.RequestException, ValueError) as error:
+        raise SourceError(f"the server cannot be asked: {_cause(error)}.") from error
+    if version == _Version():
+        raise SourceError("the server does not say when the file changes or how long it is.")
+    return _Found(url, name, version.length or 0, version.stamp)
+
+
+def _file_name(url: str) -> str:
+    return unquote(urlsplit(url).path).rstrip("/").rpartition("/")[2] or "download"
+
+
+def _download(url: str, folder: Path) -> _Found:
     """The whole file at `url`, in a folder of its own so that equal names do not collide."""
     try:
-        name = unquote(urlsplit(url).path).rstrip("/").rpartition("/")[2] or "download"
+        name = _file_name(url)
         target = folder / hashlib.sha256(url.encode()).hexdigest()[:12] / name
         target.parent.mkdir(parents=True, exist_ok=True)
         _download_with_retries(url, target)
@@ -263,7 +332,8 @@ def _download(url: str, folder: Path) -> Path:
             f"the download cannot be stored in {folder} ({free:,.0f} MB free): "
             f"{error.strerror or error}."
         ) from error
-    return target
+    version = _Version.load(_note(target)) or _Version()
+    return _Found(str(target), name, _size(target), version.stamp)
 
 
 def _download_with_retries(url: str, target: Path) -> None:
@@ -277,7 +347,7 @@ def _download_with_retries(url: str, target: Path) -> None:
                 logger.warning("%s: %s; the copy here is used", target.name, _cause(error))
                 return
             kept = f" {here:,} bytes are kept; the next run goes on from there." if here else ""
-            raise SourceError(
+            raise UnreachableError(
                 f"the download failed after {failures} attempts: {_cause(error)}.{kept}"
             ) from error
         time.sleep(_FIRST_PAUSE_SECONDS * 2 ** (failures - 1))

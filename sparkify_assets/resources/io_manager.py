@@ -11,11 +11,15 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
-from dagster_pyspark import LazyPySparkResource
 from pyspark.sql import DataFrame
 
-from sparkify_assets.errors import SparkifyError
+from sparkify_assets import metadata
+from sparkify_assets.datasets import check_settings
+from sparkify_assets.lineage import made_of
+from sparkify_assets.metadata import ORIGIN
 from sparkify_assets.resources.lake import Lake, Version
+from sparkify_assets.resources.spark import SparkResource
+from sparkify_assets.retries import KNOWN, for_dagster
 from sparkify_assets.tables import TABLES, Rows
 
 
@@ -42,13 +46,18 @@ class LakeIOManager(dg.ConfigurableIOManager):
     """
 
     storage: LakeResource
-    pyspark: LazyPySparkResource
+    pyspark: SparkResource
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Refuse wrong settings: every run needs this resource, before its first step."""
+        if context.run:
+            check_settings(context.run.run_config)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         table = TABLES[context.asset_key.path[-1]]
         dataset = context.partition_key
         lake = self.storage.lake
-        said: dict[str, Any] = {"run_id": context.run_id}
+        said: dict[str, Any] = {"run_id": context.run_id, **origin(lake, dataset, table.name)}
         after = None
         if isinstance(obj, Rows):
             said |= obj.metadata
@@ -60,9 +69,11 @@ class LakeIOManager(dg.ConfigurableIOManager):
                 version = lake.write_spark(dataset, table, obj, said)
             else:
                 version = lake.commit(dataset, table, obj, said)
-        except SparkifyError as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
-        context.add_output_metadata(version_metadata(version))
+        except KNOWN as error:
+            raise _for_dagster(error, context.step_context) from error
+        head = lake.head(dataset, table, _PREVIEWED, table.shown)
+        context.add_output_metadata(metadata.of_version(version))
+        context.add_output_metadata(metadata.column_lineage(table) | metadata.preview(table, head))
 
     def load_input(self, context: dg.InputContext) -> DataFrame | pl.DataFrame | Version:
         name = context.asset_key.path[-1]
@@ -75,16 +86,20 @@ class LakeIOManager(dg.ConfigurableIOManager):
             if wanted is pl.DataFrame:
                 return lake.read_polars(dataset, TABLES[name])
             return lake.read_spark(self.pyspark.spark_session, dataset, TABLES[name])
-        except SparkifyError as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
+        except KNOWN as error:
+            raise _for_dagster(error, context.step_context) from error
 
 
-def version_metadata(version: Version) -> dict[str, Any]:
-    """What the UI shows of a table's version."""
-    return {
-        "dagster/partition_row_count": version.rows,
-        "table_version": version.number,
-        "path": dg.MetadataValue.path(version.path),
-        "size_mb": round(version.size / 1e6, 3),
-        "files": version.files,
-    }
+def _for_dagster(error: Exception, step: Any) -> Exception:
+    return for_dagster(error, attempt=step.previous_attempt_count, tags=step.run_tags)
+
+
+def origin(lake: Lake, dataset: str, table: str) -> dict[str, Any]:
+    """The log that a table's rows come from, as the tables that it is made of say."""
+    for upstream in made_of(table):
+        said = lake.version(dataset, upstream).metadata
+        return {name: said[name] for name in ORIGIN if name in said}
+    return {}
+
+
+_PREVIEWED = 10

@@ -16,9 +16,9 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -29,13 +29,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from sparkify_assets.errors import LakeError
+from sparkify_assets.errors import ConflictError, LakeError
 from sparkify_assets.storage import (
     LAKE_VARIABLE,
     PartFile,
     Range,
     explained,
     open_filesystem,
+    printable,
+    read_head,
     read_part,
     write_part,
 )
@@ -44,8 +46,10 @@ from sparkify_assets.tables import Table
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+S = TypeVar("S")
 T = TypeVar("T")
 _FOOTER_READERS = 8
+_NULLS = "null_count."
 _SAID = "sparkify"  # the key of a commit's metadata that holds what its writer said
 
 
@@ -60,11 +64,23 @@ class Version:
     files: int
     metadata: dict[str, Any]  # what its writer said of it
     committed_at: datetime
+    # Of each column, how many values are missing; empty where they were not counted.
+    nulls: Mapping[str, int] = field(default_factory=dict)
 
 
 def default_root() -> str:
     """`SPARKIFY_LAKE`, or `lake/` in the working folder."""
     return os.environ.get(LAKE_VARIABLE) or "lake"
+
+
+@contextlib.contextmanager
+def described(spark: SparkSession, what: str) -> Iterator[None]:
+    """Give the stages that begin in here a name that people know."""
+    spark.sparkContext.setJobDescription(what)
+    try:
+        yield
+    finally:
+        spark.sparkContext.setJobDescription(None)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -114,8 +130,8 @@ class Lake:
     ) -> Version:
         """Make these part files the table's next version, replacing what the last one held.
 
-        Raises LakeError where it is not the version `after` that it would replace: what was made
-        from that one would undo what somebody else has written since (-1: there was none).
+        Raises ConflictError where it is not the version `after` that it would replace: what was
+        made from that one would undo what somebody else has written since (-1: there was none).
         """
         from deltalake import CommitProperties, Schema
         from deltalake.transaction import AddAction, create_table_with_add_actions
@@ -123,15 +139,14 @@ class Lake:
         schema = Schema.from_arrow(table.arrow_schema)
         now = int(time.time() * 1000)
         actions = [
-            AddAction(p.path, p.size, {}, now, True, json.dumps({"numRecords": p.rows}))
-            for p in parts
+            AddAction(p.path, p.size, {}, now, True, json.dumps(_statistics(p))) for p in parts
         ]
         said = CommitProperties(custom_metadata={_SAID: json.dumps(dict(metadata or {}))})
         with explained(self.uri):
             delta = self._delta(dataset, table.name) if self.exists(dataset, table.name) else None
             found = delta.version() if delta is not None else -1
             if after is not None and found != after:
-                raise LakeError(
+                raise ConflictError(
                     f"The table {table.name} of {dataset} has changed meanwhile (version {after} "
                     f"became {found}). Nothing was written; try again."
                 )
@@ -198,6 +213,18 @@ class Lake:
                 filesystem.move(beside, target)
         return f"{self.uri}/{dataset}/{name}"
 
+    def read_file(self, dataset: str, name: str) -> bytes:
+        """A file that `write_file` wrote. Raises LakeError where there is none."""
+        filesystem, _ = self._filesystem
+        try:
+            with filesystem.open_input_stream(self._inside(dataset, name)) as stream:
+                return stream.read()
+        except FileNotFoundError:
+            raise LakeError(
+                f"{name} of {dataset} is not in the lake {printable(self.uri)} yet. Run the job "
+                f"`everything` for {dataset} first."
+            ) from None
+
     def _written(self, folder: str) -> list[PartFile]:
         """What Spark wrote into a folder. It writes a file even for a frame without rows."""
         filesystem, path = open_filesystem(folder)
@@ -233,23 +260,56 @@ class Lake:
         except TableNotFoundError:
             raise LakeError(
                 f"The table {table} of {dataset} is not in the lake {self.uri} yet. "
-                f"Materialize {table} for {dataset} first."
+                f"Materialize {table} for {dataset} first; the job `everything` makes all tables."
             ) from None
 
     def version(self, dataset: str, table: str) -> Version:
         """The newest version of a table. Raises LakeError when there is none."""
         delta = self._delta(dataset, table)
-        actions = pa.table(delta.get_add_actions(flatten=True))
         (commit,) = delta.history(1)
+        return self._described(dataset, table, delta, commit)
+
+    def earlier(self, dataset: str, table: str, most: int) -> list[Version]:
+        """Up to `most` versions before the newest one, from the table's log alone, newest first."""
+        from deltalake.exceptions import DeltaError
+
+        delta = self._delta(dataset, table)
+        found = []
+        # Asked of an older version, `history` tells of commits under wrong numbers.
+        for commit in delta.history(most + 1)[1:]:
+            try:
+                delta.load_as_version(commit["version"])
+            except DeltaError:  # the log of so old a version has been cleaned up
+                break
+            found.append(self._described(dataset, table, delta, commit))
+        return found
+
+    def _described(self, dataset: str, table: str, delta: Any, commit: dict[str, Any]) -> Version:
+        actions = pa.table(delta.get_add_actions(flatten=True))
+        counted = {
+            name.removeprefix(_NULLS): sum(actions[name].to_pylist())
+            for name in actions.column_names
+            if name.startswith(_NULLS) and actions[name].null_count == 0
+        }
         return Version(
             path=self.folder(dataset, table),
             number=delta.version(),
             rows=sum(actions["num_records"].to_pylist()),
             size=sum(actions["size_bytes"].to_pylist()),
             files=actions.num_rows,
+            nulls=counted,
             metadata=json.loads(commit.get(_SAID, "{}")),
             committed_at=datetime.fromtimestamp(commit["timestamp"] / 1000, timezone.utc),
         )
+
+    def head(self, dataset: str, table: Table, rows: int, columns: Sequence[str]) -> pl.DataFrame:
+        """Some columns of the first `rows` rows of the newest version, in no promised order."""
+        found = pl.DataFrame(schema=table.polars_schema).select(columns)
+        for file in self.files(dataset, table.name):
+            if found.height >= rows:
+                break
+            found = pl.concat([found, read_head(file, rows, columns)])
+        return found.head(rows)
 
     def files(self, dataset: str, table: str) -> list[str]:
         """The part files of the newest version, as paths or URLs."""
@@ -301,8 +361,7 @@ class Lake:
         def task(file: str) -> T:
             return function(read_part(file, columns))
 
-        with explained(self.uri):
-            return spark.sparkContext.parallelize(files, len(files)).map(task).collect()
+        return self._in_tasks(spark, f"over the part files of {table}", files, task)
 
     def over_ranges(
         self,
@@ -328,8 +387,19 @@ class Lake:
 
         if not files:
             return []
-        with explained(self.uri):
-            return spark.sparkContext.parallelize(ranges, len(ranges)).map(task).collect()
+        what = f"over ranges of {ranges[0].column} of {table}"
+        return self._in_tasks(spark, what, ranges, task)
+
+    def _in_tasks(
+        self, spark: SparkSession, what: str, items: Sequence[S], task: Callable[[S], T]
+    ) -> list[T]:
+        """A task for each item; `what`: the name of the stage."""
+        with explained(self.uri), described(spark, what):
+            return spark.sparkContext.parallelize(items, len(items)).map(task).collect()
+
+
+def _statistics(part: PartFile) -> dict[str, Any]:
+    return {"numRecords": part.rows, "nullCount": dict(part.nulls)}
 
 
 def as_promised(table: Table, rows: pl.DataFrame) -> pl.DataFrame:

@@ -1,8 +1,8 @@
-"""The Spark session's settings.
+"""The Spark session: its settings, and what it did.
 
-Belongs here: how Spark is started on one machine or on a cluster, and how quiet it is.
-Does not belong here: what is computed with it. Anything not set here can be set in Spark's own
-`spark-defaults.conf`.
+Belongs here: how Spark is started on one machine or on a cluster, how quiet it is, and which stages
+ran. Does not belong here: what is computed with it. Anything not set here can be set in a run's
+configuration, or for all runs in Spark's own `spark-defaults.conf`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,18 @@ from __future__ import annotations
 import os
 import re
 import sys
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dagster_pyspark import LazyPySparkResource
+from dagster_pyspark.resources import spark_session_from_config
+from pydantic import Field
 
 from sparkify_assets import capacity
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 MASTER_VARIABLE = "SPARKIFY_SPARK_MASTER"
 _LOG_OPTION = "-Dlog4j2.configurationFile=" + Path(__file__).with_name("log4j2.properties").as_uri()
@@ -48,7 +55,7 @@ def driver_memory(machine_bytes: int) -> str:
     return f"{round(min(max(gigabytes, 1), 16) * 1024)}m"
 
 
-def spark_settings(master: str | None = None) -> dict[str, str]:
+def spark_settings(master: str | None = None, memory: str | None = None) -> dict[str, str]:
     """Spark's configuration, less what the user's `spark-defaults.conf` sets."""
     master = master or spark_master()
     # The workers must run this interpreter, not whichever `python3` comes first.
@@ -56,7 +63,7 @@ def spark_settings(master: str | None = None) -> dict[str, str]:
     settings = {
         "spark.app.name": "sparkify-assets",
         "spark.master": master,
-        "spark.driver.memory": driver_memory(capacity.memory_bytes()),
+        "spark.driver.memory": memory or driver_memory(capacity.memory_bytes()),
         # defaultJavaOptions leaves extraJavaOptions to the user.
         "spark.driver.defaultJavaOptions": " ".join([_LOG_OPTION, *_JVM_OPTIONS]),
         **{f"spark.executorEnv.{name}": value for name, value in _WORKER_ENVIRONMENT.items()},
@@ -89,6 +96,80 @@ def _users_own() -> set[str]:
     return {name for name in given if name.startswith("spark.")}
 
 
-def spark_resource() -> LazyPySparkResource:
+class Stage(NamedTuple):
+    """What a stage of Spark came to."""
+
+    what: str
+    tasks: int
+    failed_tasks: int
+    seconds: float  # from its submission to its end
+    task_seconds: float  # of all its tasks together
+
+
+class SparkResource(LazyPySparkResource):
     """A session that starts at first use, so that runs without Spark cost no JVM."""
-    return LazyPySparkResource(spark_config=spark_settings())
+
+    master: str | None = Field(
+        default=None,
+        pattern=r"^(local(\[(\*|[1-9]\d*)(,\d+)?\])?|(spark|k8s|local-cluster)\S+|yarn)$",
+        description=(
+            f"Spark's master, as local[2] or spark://host:7077. Empty: {MASTER_VARIABLE}, and when "
+            "that is not set, all cores of this machine that its memory is enough for."
+        ),
+    )
+    driver_memory: str | None = Field(
+        default=None,
+        pattern=r"^[1-9]\d*[mg]$",
+        description="The driver's heap, as 2g or 1500m. Empty: a fifth of this machine's memory.",
+    )
+    spark_config: dict[str, Any] = Field(
+        default={}, description="Any of Spark's own settings, as spark.executor.memory: 4g."
+    )
+
+    @property
+    def used_master(self) -> str:
+        return self.master or spark_master()
+
+    def _init_session(self) -> None:
+        if self._spark_session is None:
+            settings = spark_settings(self.master, self.driver_memory) | self.spark_config
+            self._spark_session = spark_session_from_config(settings)
+
+    @property
+    def application_id(self) -> str | None:
+        """Of the session; None where none was needed yet."""
+        session: SparkSession | None = self._spark_session
+        return session.sparkContext.applicationId if session else None
+
+    def stages_since(self, moment: datetime) -> list[Stage]:
+        """The stages that were submitted since then and have ended, the first one first."""
+        if self._spark_session is None:
+            return []
+        context = self._spark_session.sparkContext
+        scala, gateway = context._jsc.sc(), context._gateway
+        # The store learns of a stage's end from a queue.
+        scala.listenerBus().waitUntilEmpty(_PATIENCE_MS)
+        quantiles = gateway.new_array(gateway.jvm.double, 0)
+        status = gateway.jvm.java.util.ArrayList()
+        stages = scala.statusStore().stageList(None, False, False, quantiles, status)
+        return [
+            _stage(stage)
+            for stage in map(stages.apply, reversed(range(stages.size())))
+            if stage.completionTime().isDefined()
+            and stage.submissionTime().get().getTime() >= moment.timestamp() * 1000
+        ]
+
+
+_PATIENCE_MS = 5_000
+
+
+def _stage(stage: Any) -> Stage:
+    submitted, completed = stage.submissionTime().get(), stage.completionTime().get()
+    described = stage.description()
+    return Stage(
+        described.get() if described.isDefined() else stage.name(),
+        stage.numTasks(),
+        stage.numFailedTasks(),
+        (completed.getTime() - submitted.getTime()) / 1000,
+        stage.executorRunTime() / 1000,
+    )

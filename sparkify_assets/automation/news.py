@@ -1,0 +1,58 @@
+"""What has changed since a dataset was last run.
+
+Belongs here: comparing its source, its tables and its live model with what was made of them.
+Does not belong here: what is done about it (`schedules.py`, `sensors.py`).
+"""
+
+from itertools import pairwise
+
+from sparkify_assets.churn import registry
+from sparkify_assets.datasets import Dataset
+from sparkify_assets.events import log, source
+from sparkify_assets.events.source import Fingerprint
+from sparkify_assets.resources.lake import Lake
+from sparkify_assets.tables import MODEL_REGISTRY
+
+_LOG = "raw_events"
+_SCORES = "churn_scores"
+_FROM_LOG_TO_SCORES = (_LOG, "cleaned_events", "user_days", "feature_table", _SCORES)
+
+
+def log_now(dataset: Dataset) -> Fingerprint:
+    """Of the log that an ingest would read now. Raises SourceError."""
+    if dataset.source:
+        return source.look(dataset.source, variable=dataset.source_variable)
+    return log.simulated_fingerprint(
+        dataset.name, users=dataset.users, days=dataset.days, seed=dataset.seed
+    )
+
+
+def log_then(lake: Lake, dataset: str) -> Fingerprint | None:
+    """Of the log that is in the lake, where that is known."""
+    known = lake.exists(dataset, _LOG) and lake.version(dataset, _LOG).metadata.get("fingerprint")
+    return Fingerprint(**known) if known else None
+
+
+def ingests(lake: Lake, dataset: str) -> int:
+    """How many times a log was ingested."""
+    return lake.version(dataset, _LOG).number + 1 if lake.exists(dataset, _LOG) else 0
+
+
+def live_version(lake: Lake, dataset: str) -> str | None:
+    """The version of the model that scores, where one is live."""
+    if not lake.exists(dataset, MODEL_REGISTRY.name):
+        return None
+    known = lake.read_polars(dataset, MODEL_REGISTRY, ["model_version", "stage"])
+    live = registry.live(known)
+    return live["model_version"] if live else None
+
+
+def is_scored(lake: Lake, dataset: str) -> bool:
+    """Whether the scores are of the log and by the live model that are in the lake."""
+    if not all(lake.exists(dataset, name) for name in _FROM_LOG_TO_SCORES):
+        return False
+    versions = {name: lake.version(dataset, name) for name in _FROM_LOG_TO_SCORES}
+    return versions[_SCORES].metadata.get("model_version") == live_version(lake, dataset) and all(
+        versions[made].metadata.get(of) == versions[of].number
+        for of, made in pairwise(_FROM_LOG_TO_SCORES)
+    )
