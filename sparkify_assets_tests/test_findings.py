@@ -15,6 +15,7 @@ from sparkify_assets.report import pictures
 from sparkify_assets.report.findings import (
     DAY_COLUMNS,
     LABEL_COLUMNS,
+    SHORTEST,
     SONG_BINS,
     Findings,
     findings,
@@ -24,6 +25,7 @@ from sparkify_assets.tables import USER_DAYS, USER_LABELS
 
 FIRST = date(2018, 10, 1)
 LAST_DAY = date(2018, 10, 30)
+DAY = timedelta(1)
 
 
 def days(*rows: tuple[str, int, int, int, dict[str, Any]]) -> pl.DataFrame:
@@ -70,8 +72,8 @@ def test_habits_end_before_the_day_of_leaving_and_with_the_log() -> None:
     found = habits(
         days(
             ("left", 9, 50, 40, paid),  # the day of leaving does not count
-            ("left", 0, 100, 80, {}),
             ("left", 4, 100, 60, paid),
+            ("left", 0, 100, 80, {}),
             ("stayed", 0, 10, 5, paid),
             ("stayed", 30, 10, 5, {}),  # a fragment of a day after the log's last whole one
             ("gone at once", 3, 5, 5, {}),
@@ -93,6 +95,8 @@ def test_habits_end_before_the_day_of_leaving_and_with_the_log() -> None:
 def test_who_left_after_the_last_whole_day_is_seen_to_its_end() -> None:
     found = habits(days(("a", 0, 1, 1, {}), ("a", 29, 1, 1, {})), labels(a=31), LAST_DAY)
     assert row(found, "a")["observed_days"] == 29
+    registered_late = labels(a=31).with_columns(registered_at=pl.col("first_event_at") + DAY)
+    assert row(habits(days(("a", 0, 1, 1, {})), registered_late, LAST_DAY), "a")["tenure_days"] == 0
     assert row(found, "a")["active_days"] == 2
 
 
@@ -153,6 +157,14 @@ def test_distributions_count_users_not_events(found: Findings) -> None:
     # 2 and 4 of 14 days, and 6.
     assert found.active.medians == (1.5, 2)
     assert [len(spread.bins) for spread in (found.songs, found.active, found.tenure)] == [7] * 3
+
+
+def test_who_was_there_for_some_days_only_has_no_active_days_a_week() -> None:
+    stayed = group(False, *[(1, 1, 0, 1)] * 3)
+    days_there = pl.Series("observed_days", [SHORTEST, SHORTEST - 1, SHORTEST])
+    found = compared(group(True, *[(1, 1, 0, 1)] * 2), stayed.with_columns(days_there))
+    assert found.active.users == (2, 2)
+    assert found.songs.users == (2, 3)
 
 
 def test_shares_of_few_users_keep_a_wide_interval(found: Findings) -> None:

@@ -87,6 +87,8 @@ def test_confusion_says_shares_of_what_happened() -> None:
         *("flagged", "3", "75%", "2", "20%"),
         *("not flagged", "1", "25%", "8", "80%"),
     ]
+    styles = [square.attrib["class"] for square in picture.iter("rect")]
+    assert styles == ["square right", "square wrong", "square wrong", "square right"]
     assert "LEAKS" in (picture.findtext("title") or "")
     said = "Of 4 rows that churned 3 were flagged; of 10 that stayed 2 were."
     assert picture.findtext("desc") == said

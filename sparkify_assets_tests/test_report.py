@@ -674,9 +674,8 @@ def test_the_asset_writes_the_page_and_says_where(tmp_path: Path, data: ReportDa
     for name, table in TABLES.items():
         rows = (tables | kept).get(name, frame(table, []))
         lake.write_polars("mini", table, rows, {"run_id": RUN} | SAID.get(name, {}))
-    result = churn_report(
-        dg.build_asset_context(partition_key="mini"), LakeResource(root=str(tmp_path)), **tables
-    )
+    resource = LakeResource(root=str(tmp_path))
+    result = churn_report(dg.build_asset_context(partition_key="mini"), resource, **tables)
     written = tmp_path / "mini" / "churn_report" / "churn_report.html"
     assert result.metadata["report"].value == written.as_uri()
     assert result.metadata["users"] == 45

@@ -276,7 +276,7 @@ def _pairs(name: str, title: str, pairs: Sequence[Pair], y: str, x: str) -> Mark
     highest = [end or value for pair in pairs for value, _, end in (pair.churned, pair.stayed)]
     return charts.pairs(
         f"findings-{name}",
-        f"{title}: users who churned and who stayed",
+        title,
         "Churned and stayed: "
         + _sentence(
             f"{pair.name}: {percent(pair.churned.value)} and {percent(pair.stayed.value)}"
