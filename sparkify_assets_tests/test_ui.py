@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from sparkify_assets.definitions import defs
+from sparkify_assets.metadata import column_schema
 from sparkify_assets.tables import CHURN_SCORES, TABLES
 from sparkify_assets_tests.browsing import PHONE, complaints, sideways
 from sparkify_assets_tests.ui import ASSET_GRAPH, LOCATION, UI, dagster_dev, eventually
@@ -285,8 +286,8 @@ def test_an_assets_page_shows_its_columns_and_owner(
     ui: UI, ran: str, tab: Page, picture: Callable[[Page, str], None]
 ) -> None:
     tab.goto(f"{ui.url}/assets/churn_scores")
-    for column in CHURN_SCORES.columns:
-        tab.get_by_text(column.description, exact=True).first.wait_for()
+    for column in column_schema(CHURN_SCORES).columns:
+        tab.get_by_text(str(column.description), exact=True).first.wait_for()
     assert tab.get_by_text("analytics", exact=True).is_visible()
     picture(tab, "asset")
 

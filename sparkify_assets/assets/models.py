@@ -189,7 +189,7 @@ def evaluation_metrics(
     )
     shown = table[(table["model"] == evaluation.CHOSEN) & table["metric"].isin(_PLOTTED)]
     context.add_output_metadata(
-        {f"{row.protocol}_{row.estimate}_{row.metric}": row.value for row in shown.itertuples()}
+        {_plotted(row.protocol, row.estimate, row.metric): row.value for row in shown.itertuples()}
         | pictures.of_evaluation(evaluation_predictions, lake.lake, context.partition_key)
     )
     return pl.from_pandas(table)
@@ -197,6 +197,11 @@ def evaluation_metrics(
 
 def _resamples(config: MetricsConfig, dataset: str) -> int:
     return config.resamples or DATASETS[dataset].resamples
+
+
+def _plotted(protocol: str, estimate: str, metric: str) -> str:
+    """What a figure is called in the UI, where names are all that is seen of it."""
+    return f"{protocol}{'_LEAKS' if protocol == cutoffs.WHOLE_LOG else ''}_{estimate}_{metric}"
 
 
 # What the UI plots over time.
