@@ -184,15 +184,20 @@ def evaluation_metrics(
     lake: LakeResource,
     evaluation_predictions: pl.DataFrame,
 ) -> pl.DataFrame:
-    table = metrics.evaluation_metrics(
-        evaluation_predictions.to_pandas(), resamples=_resamples(config, context.partition_key)
+    table = pl.from_pandas(
+        metrics.evaluation_metrics(
+            evaluation_predictions.to_pandas(), resamples=_resamples(config, context.partition_key)
+        )
     )
-    shown = table[(table["model"] == evaluation.CHOSEN) & table["metric"].isin(_PLOTTED)]
+    shown = table.filter(pl.col("metric").is_in(_PLOTTED), model=evaluation.CHOSEN)
     context.add_output_metadata(
-        {_plotted(row.protocol, row.estimate, row.metric): row.value for row in shown.itertuples()}
+        {
+            _plotted(*named): value
+            for *named, value in shown.select("protocol", "estimate", "metric", "value").rows()
+        }
         | pictures.of_evaluation(evaluation_predictions, lake.lake, context.partition_key)
     )
-    return pl.from_pandas(table)
+    return table
 
 
 def _resamples(config: MetricsConfig, dataset: str) -> int:
