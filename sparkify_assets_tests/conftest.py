@@ -92,4 +92,5 @@ def tab(browser: Browser) -> Iterator[Page]:
     from sparkify_assets_tests.browsing import SCREEN
 
     with browser.new_context(viewport=SCREEN) as context:
+        context.set_default_timeout(60_000)  # the machine may have other things to do
         yield context.new_page()

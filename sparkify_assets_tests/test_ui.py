@@ -13,20 +13,18 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 import pytest
 import yaml
+from playwright.sync_api import Page, Request, expect
 
 from sparkify_assets.definitions import defs
 from sparkify_assets.metadata import column_schema
 from sparkify_assets.tables import CHURN_SCORES, TABLES
 from sparkify_assets_tests.browsing import PHONE, complaints, sideways
 from sparkify_assets_tests.ui import ASSET_GRAPH, LOCATION, UI, eventually, make_dev
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Page, Request
 
 # The first test waits for a run of everything, also where the machine has other things to do.
 pytestmark = pytest.mark.timeout(600)
@@ -160,6 +158,17 @@ def test_the_asset_graph_makes_all_of_mini(ui: UI, from_graph: str) -> None:
     assert {said["table_version"] for name, said in made.items() if name in TABLES} == {1}
 
 
+def test_a_wrong_setting_is_refused_before_anything_runs(ui: UI, ran: str, from_graph: str) -> None:
+    before = ui.materialized("mini")
+    asked = ui.launch_of("everything", "mini")
+    config = yaml.safe_load(asked["runConfigData"])
+    config["ops"]["feature_table"]["config"]["horizon_days"] = 0
+    run = ui.launch(asked | {"runConfigData": yaml.safe_dump(config)})
+    with pytest.raises(RuntimeError, match="horizon_days is 0, but must be at least 1"):
+        ui.succeeded(run)
+    assert ui.materialized("mini") == before
+
+
 # In a browser: Dagster's pages
 
 
@@ -207,6 +216,10 @@ def test_the_lineage_shows_every_asset_and_edge(
     assert sorted(edges) == sorted(EDGES)
     for name in ("events", "users", "churn"):
         assert tab.locator("svg foreignObject.group", has_text=name).is_visible()
+    # The frame of one whose state is not known yet is as any other line.
+    expect(tab.locator("svg foreignObject [style*='border-default']")).to_have_count(
+        0, timeout=60_000
+    )
     picture(tab, "lineage")
 
 
