@@ -1,6 +1,8 @@
 # Everything works from a fresh clone: a target installs what it needs into .venv first.
 PYTHON ?= python3
 PARTITION ?= mini
+UI_PORT ?= 3000
+REPORTS_PORT ?= 3001
 BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)/.dagster
 # What Java, Python and Dagster would say about themselves is not news to the user.
@@ -23,8 +25,9 @@ pictures: .venv/installed-dev ## the docs' pictures: of findings in the lake, an
 	@SPARKIFY_PICTURES=docs/pictures $(BIN)/python -m pytest -m picture
 
 dev: .venv/installed ## Dagster's UI on 127.0.0.1:3000, and the reports on 127.0.0.1:3001
-	@$(BIN)/python -m sparkify_assets.serve & trap "kill $$!" EXIT INT TERM; \
-	SPARKIFY_REPORTS_URL=http://127.0.0.1:3001 $(BIN)/dagster dev --host 127.0.0.1 --port 3000
+	@$(BIN)/python -m sparkify_assets.serve --port $(REPORTS_PORT) & trap "kill $$! 2>/dev/null" EXIT INT TERM; \
+	SPARKIFY_REPORTS_URL=http://127.0.0.1:$(REPORTS_PORT) \
+	$(BIN)/dagster dev --host 127.0.0.1 --port $(UI_PORT)
 
 test: .venv/installed-dev ## the tests
 	@$(BIN)/python -m pytest

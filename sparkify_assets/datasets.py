@@ -14,11 +14,10 @@ from typing import Any
 import dagster as dg
 from pydantic import Field, ValidationError
 
-from sparkify_assets import capacity
 from sparkify_assets.churn.boosting import ROWS_FOR_WORKERS
 from sparkify_assets.churn.search import Budget
 from sparkify_assets.errors import SettingError
-from sparkify_assets.resources.spark import driver_memory, spark_master
+from sparkify_assets.resources.spark import DRIVER_MEMORY, MASTER, spark_settings
 from sparkify_assets.simulation import MINI_SEED
 
 FOLDS = 5
@@ -227,9 +226,10 @@ def dataset_config(partition_key: str) -> dict[str, Any]:
         op: {"config": config().model_dump() | {k: own[k] for k in own if k in config.model_fields}}
         for op, config in SETTINGS.items()
     }
-    spark = {"master": spark_master(), "driver_memory": driver_memory(capacity.memory_bytes())}
+    spark = spark_settings()  # without what the user's own file sets, which is left to it
+    of_spark = {"master": spark.get(MASTER), "driver_memory": spark.get(DRIVER_MEMORY)}
     return {
         "ops": ops,
-        "resources": {"pyspark": {"config": spark | {"spark_config": {}}}},
+        "resources": {"pyspark": {"config": of_spark | {"spark_config": {}}}},
         "loggers": {"console": {}},
     }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Metadata = dict[str, Any]
 
+_NAMED = 8  # columns that another one comes from; more are counted
 # What a table's commit says of the log that its rows come from.
 ORIGIN = ("source", "simulated")
 
@@ -33,23 +34,34 @@ warnings.filterwarnings("ignore", message="Class `(CodeReferences|LocalFile)")
 
 
 def column_schema(table: Table) -> dg.TableSchema:
-    """A contract's columns with their meaning and constraints."""
+    """A contract's columns with their meaning, origin and constraints."""
     return dg.TableSchema(columns=[_column(column, table) for column in table.columns])
 
 
 def _column(column: Column, table: Table) -> dg.TableColumn:
-    given = f"{column.name} is given"  # said by `nullable`
+    constraints = [words.removeprefix(f"{column.name} is ") for words in column.constraints]
     return dg.TableColumn(
         column.name,
         type=_type_name(column.type),
-        description=column.description,
+        description=". ".join([column.description, *_origins(table.name, column.name)]),
         constraints=dg.TableColumnConstraints(
             nullable=column.nullable,
             unique=table.key == (column.name,),
-            other=[words for words in column.constraints if words != given],
+            other=[words for words in constraints if words != "given"],  # that says `nullable`
         ),
         tags={"personal_data": ""} if column.personal else None,
     )
+
+
+def _origins(table: str, column: str) -> list[str]:
+    """Where a column comes from, in words: Dagster's open UI does not draw columns' lineage."""
+    by_table: dict[str, list[str]] = {}
+    for of, name in lineage(table).get(column, []):
+        by_table.setdefault(of, []).append(name)
+    return [
+        f"From {of}: {', '.join(names) if len(names) <= _NAMED else f'{len(names)} columns'}"
+        for of, names in by_table.items()
+    ]
 
 
 def _type_name(kind: pa.DataType) -> str:

@@ -214,8 +214,8 @@ def test_too_many_rejected_lines_stop_the_run(
     unusual, failed, last = said.lines[2:]
     assert unusual.startswith("  WARNING raw_events.as_many_rows_as_usual: Expected: 48,")
     assert failed == (
-        "  CHECK FAILED rejected_lines.few_lines_are_rejected: Expected: at most 1.00% of the lines "
-        "not to be events. Found: 20 of 1,520 lines (1.32%) that are not events. To look: "
+        "  CHECK FAILED rejected_lines.few_lines_are_rejected: Expected: at most 1.00% of the "
+        "lines not to be events. Found: 20 of 1,520 lines (1.32%) that are not events. To look: "
         f"import polars as pl; print(pl.read_delta({place!r}))"
     )
     assert last == LAST_LINE

@@ -77,7 +77,13 @@ def test_tables_show_their_columns(nodes: dict) -> None:
     for name, table in TABLES.items():
         schema = nodes[name].metadata["dagster/column_schema"]
         assert [column.name for column in schema.columns] == table.names
-        assert all(column.description for column in schema.columns)
+        for shown, column in zip(schema.columns, table.columns, strict=True):
+            assert shown.description.startswith(column.description)
+    feature = nodes["feature_table"].metadata["dagster/column_schema"].columns
+    (gap,) = (column for column in feature if column.name == "gap_days")
+    assert gap.description == (
+        "mean gap between sessions (days). From user_days: gap_seconds, gaps"
+    )
 
 
 WARNINGS = {

@@ -100,6 +100,23 @@ def test_a_wrong_setting_is_refused_before_anything_runs(
     assert not (tmp_path / "lake").exists()
 
 
+def test_what_a_run_sets_of_spark_is_stronger_than_the_users_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = {"spark.driver.memory": "2g", "spark.executor.memory": "4g"}
+    (tmp_path / "spark-defaults.conf").write_text("spark.master local[3]\nspark.driver.memory 3g\n")
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    filled = config("mini")["resources"]["pyspark"]["config"]
+    assert filled == {"master": None, "driver_memory": None, "spark_config": {}}
+    assert not {"spark.master", "spark.driver.memory"} & set(SparkResource(**filled).settings)
+    given = SparkResource(driver_memory="2g", spark_config={"spark.executor.memory": "4g"})
+    assert chosen.items() <= given.settings.items()
+    monkeypatch.delenv("SPARK_CONF_DIR")
+    settings = SparkResource(master="local[1]").settings
+    assert settings["spark.master"] == "local[1]"
+    assert settings["spark.sql.shuffle.partitions"] == "4"
+
+
 @pytest.mark.parametrize(
     ("setting", "good", "wrong"),
     [

@@ -1,4 +1,4 @@
-"""The project as its user meets it: `dagster dev`, what its pages start, and what they show.
+"""The project as its user meets it: `make dev`, what its pages start, and what they show.
 
 One server serves all tests here, and one finished run. Browser tests are skipped where no Chromium
 is installed. With SPARKIFY_PICTURES, a folder, they leave the docs' pictures there, which are of
@@ -20,13 +20,16 @@ import pytest
 import yaml
 
 from sparkify_assets.definitions import defs
+from sparkify_assets.metadata import column_schema
 from sparkify_assets.tables import CHURN_SCORES, TABLES
 from sparkify_assets_tests.browsing import PHONE, complaints, sideways
-from sparkify_assets_tests.ui import ASSET_GRAPH, LOCATION, UI, dagster_dev, eventually
+from sparkify_assets_tests.ui import ASSET_GRAPH, LOCATION, UI, eventually, make_dev
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Request
 
+# The first test waits for a run of everything, also where the machine has other things to do.
+pytestmark = pytest.mark.timeout(600)
 PICTURES = os.environ.get("SPARKIFY_PICTURES")
 GRAPH = defs.resolve_asset_graph()
 ASSETS = {key.to_user_string() for key in GRAPH.get_all_asset_keys()}
@@ -58,7 +61,7 @@ def logs(
 @pytest.fixture(scope="module")
 def ui(logs: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[UI]:
     every_minute = {"SPARKIFY_RESCORE_CRON": "* * * * *"}
-    with dagster_dev(tmp_path_factory.mktemp("ui"), **every_minute, **logs) as ui:
+    with make_dev(tmp_path_factory.mktemp("ui"), **every_minute, **logs) as ui:
         yield ui
 
 
@@ -285,8 +288,8 @@ def test_an_assets_page_shows_its_columns_and_owner(
     ui: UI, ran: str, tab: Page, picture: Callable[[Page, str], None]
 ) -> None:
     tab.goto(f"{ui.url}/assets/churn_scores")
-    for column in CHURN_SCORES.columns:
-        tab.get_by_text(column.description, exact=True).first.wait_for()
+    for column in column_schema(CHURN_SCORES).columns:
+        tab.get_by_text(str(column.description), exact=True).first.wait_for()
     assert tab.get_by_text("analytics", exact=True).is_visible()
     picture(tab, "asset")
 
@@ -323,6 +326,13 @@ def test_the_report_is_one_file(report: Page, picture: Callable[[Page, str], Non
     loaded = report.evaluate("performance.getEntriesByType('resource').map(e => e.name)")
     assert [name for name in loaded if not name.startswith("data:")] == []
     picture(report, "report")
+
+
+def test_the_report_is_a_click_away(ui: UI, ran: str, tab: Page) -> None:
+    tab.goto(f"{ui.url}/assets/churn_report")
+    with tab.expect_popup() as opened:
+        tab.get_by_role("row", name="report").get_by_role("link").first.click()
+    assert opened.value.get_by_role("heading", level=1).inner_text().startswith("About")
 
 
 def test_the_reports_list_is_that_of_the_scores(ui: UI, report: Page) -> None:

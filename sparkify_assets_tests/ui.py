@@ -1,4 +1,4 @@
-"""`dagster dev` as a user starts it, and what the UI's pages ask its server for and tell it to do.
+"""`make dev` as a user types it, and what the UI's pages ask its server for and tell it to do.
 
 Belongs here: starting and ending it, and the UI's own questions over HTTP. Does not belong here:
 what is expected of the answers (`test_ui.py`), and how pages look (`browsing.py`).
@@ -29,7 +29,6 @@ LOCATION = "sparkify_assets.definitions"
 # What the asset graph launches: all assets, without a job of the project's own.
 ASSET_GRAPH = "__ASSET_JOB"
 REPOSITORY = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__"}
-_COMMAND = str(Path(sys.executable).with_name("dagster"))
 _SECONDS_TO_START = 120
 _SECONDS_TO_STOP = 20
 _SECONDS_OF_A_RUN = 240
@@ -163,32 +162,36 @@ def eventually(what: Callable[[], T], said: str, seconds: float = 90) -> T:
 
 
 @contextlib.contextmanager
-def dagster_dev(folder: Path, **settings: str) -> Iterator[UI]:
+def make_dev(folder: Path, **settings: str) -> Iterator[UI]:
     """`make dev` with a home and a lake in this folder, for as long as the context lasts.
 
     `settings`: environment variables. Nothing that was started is left at the end.
     """
-    home, lake, port = folder / "home", folder / "lake", free_port()
+    home, lake, port = folder / "home", Lake(str(folder / "lake")), free_port()
     home.mkdir()
     shutil.copy(PROJECT / ".dagster" / "dagster.yaml", home)
-    log = folder / "dagster.log"
+    variables = {
+        "BIN": Path(sys.executable).parent,
+        "DAGSTER_HOME": home,
+        "UI_PORT": port,
+        "REPORTS_PORT": free_port(),
+    }
+    # All is installed, or this would not run. Of the make that runs the tests nothing is passed on.
+    command = ["make", "-o", ".venv/installed", "dev"]
+    environ = {name: it for name, it in environment(lake, None).items() if name != "MAKEFLAGS"}
+    log = folder / "dev.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [_COMMAND, "dev", "--host", "127.0.0.1", "--port", str(port)],
+            command + [f"{name}={it}" for name, it in variables.items()],
             cwd=PROJECT,
-            env={
-                **environment(Lake(str(lake)), None),
-                "DAGSTER_HOME": str(home),
-                "PYTHONWARNINGS": "ignore",
-                **settings,
-            },
+            env=environ | settings,
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
-        ui = UI(f"http://127.0.0.1:{port}", Lake(str(lake)))
-        eventually(lambda: _is_loaded(ui, process, log), "dagster dev starts", _SECONDS_TO_START)
+        ui = UI(f"http://127.0.0.1:{port}", lake)
+        eventually(lambda: _is_loaded(ui, process, log), "make dev", _SECONDS_TO_START)
         yield ui
     finally:
         _end(process)
@@ -197,20 +200,19 @@ def dagster_dev(folder: Path, **settings: str) -> Iterator[UI]:
 def _is_loaded(ui: UI, process: subprocess.Popen[bytes], log: Path) -> bool:
     """Whether the server answers and knows the project's assets."""
     if process.poll() is not None:
-        raise RuntimeError(f"dagster dev ended by itself:\n{log.read_text()[-4000:]}")
+        raise RuntimeError(f"make dev ended by itself:\n{log.read_text()[-4000:]}")
     with contextlib.suppress(requests.ConnectionError):
         return bool(ui.ask(_ASSETS))
     return False
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask it to end; then end what is left of it and of what it started."""
-    process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_SECONDS_TO_STOP)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    """Ask it and all that it started to end; then end what has not."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_SECONDS_TO_STOP)
 
 
 def _causes(error: dict[str, Any] | None) -> list[str]:

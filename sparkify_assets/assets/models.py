@@ -184,19 +184,29 @@ def evaluation_metrics(
     lake: LakeResource,
     evaluation_predictions: pl.DataFrame,
 ) -> pl.DataFrame:
-    table = metrics.evaluation_metrics(
-        evaluation_predictions.to_pandas(), resamples=_resamples(config, context.partition_key)
+    table = pl.from_pandas(
+        metrics.evaluation_metrics(
+            evaluation_predictions.to_pandas(), resamples=_resamples(config, context.partition_key)
+        )
     )
-    shown = table[(table["model"] == evaluation.CHOSEN) & table["metric"].isin(_PLOTTED)]
+    shown = table.filter(pl.col("metric").is_in(_PLOTTED), model=evaluation.CHOSEN)
     context.add_output_metadata(
-        {f"{row.protocol}_{row.estimate}_{row.metric}": row.value for row in shown.itertuples()}
+        {
+            _plotted(*named): value
+            for *named, value in shown.select("protocol", "estimate", "metric", "value").rows()
+        }
         | pictures.of_evaluation(evaluation_predictions, lake.lake, context.partition_key)
     )
-    return pl.from_pandas(table)
+    return table
 
 
 def _resamples(config: MetricsConfig, dataset: str) -> int:
     return config.resamples or DATASETS[dataset].resamples
+
+
+def _plotted(protocol: str, estimate: str, metric: str) -> str:
+    """What a figure is called in the UI, where names are all that is seen of it."""
+    return f"{protocol}{'_LEAKS' if protocol == cutoffs.WHOLE_LOG else ''}_{estimate}_{metric}"
 
 
 # What the UI plots over time.

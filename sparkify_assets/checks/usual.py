@@ -44,7 +44,10 @@ def rows_check(table: str) -> dg.AssetChecksDefinition:
         newest = lake.lake.version(context.partition_key, table)
         earlier = lake.lake.earlier(context.partition_key, table, HISTORY)
         if not earlier:
-            return result(True, expected="a usual number of rows", found=_FIRST, warns=True)
+            first = {"rows": newest.rows}
+            return result(
+                True, expected="a usual number of rows", found=_FIRST, warns=True, more=first
+            )
         usual = median(version.rows for version in earlier)
         return result(
             usual / TIMES <= newest.rows <= usual * TIMES,
@@ -123,7 +126,10 @@ def as_many_users_churned_as_usual(
     shares = [share for version in earlier if (share := churn_share(version)) is not None]
     share = churn_share(newest)
     if not shares or share is None:
-        return result(True, expected="a usual share of churned users", found=_FIRST, warns=True)
+        first = {} if share is None else {"churn share": share}
+        return result(
+            True, expected="a usual share of churned users", found=_FIRST, warns=True, more=first
+        )
     usual = median(shares)
     within = CHURN * usual + _chance(usual, newest.rows)
     return result(

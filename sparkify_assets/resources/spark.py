@@ -23,6 +23,7 @@ from sparkify_assets import capacity
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+MASTER, DRIVER_MEMORY = "spark.master", "spark.driver.memory"
 MASTER_VARIABLE = "SPARKIFY_SPARK_MASTER"
 _LOG_OPTION = "-Dlog4j2.configurationFile=" + Path(__file__).with_name("log4j2.properties").as_uri()
 # The driver's JVM only hands blocks and reports around, for which the second compiler and the
@@ -55,15 +56,15 @@ def driver_memory(machine_bytes: int) -> str:
     return f"{round(min(max(gigabytes, 1), 16) * 1024)}m"
 
 
-def spark_settings(master: str | None = None, memory: str | None = None) -> dict[str, str]:
+def spark_settings(master: str | None = None) -> dict[str, str]:
     """Spark's configuration, less what the user's `spark-defaults.conf` sets."""
     master = master or spark_master()
     # The workers must run this interpreter, not whichever `python3` comes first.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     settings = {
         "spark.app.name": "sparkify-assets",
-        "spark.master": master,
-        "spark.driver.memory": memory or driver_memory(capacity.memory_bytes()),
+        MASTER: master,
+        DRIVER_MEMORY: driver_memory(capacity.memory_bytes()),
         # defaultJavaOptions leaves extraJavaOptions to the user.
         "spark.driver.defaultJavaOptions": " ".join([_LOG_OPTION, *_JVM_OPTIONS]),
         **{f"spark.executorEnv.{name}": value for name, value in _WORKER_ENVIRONMENT.items()},
@@ -132,8 +133,14 @@ class SparkResource(LazyPySparkResource):
 
     def _init_session(self) -> None:
         if self._spark_session is None:
-            settings = spark_settings(self.master, self.driver_memory) | self.spark_config
-            self._spark_session = spark_session_from_config(settings)
+            self._spark_session = spark_session_from_config(self.settings)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Spark's configuration; what a run sets is stronger than the user's own file."""
+        run = {MASTER: self.master, DRIVER_MEMORY: self.driver_memory}
+        of_run = {name: value for name, value in run.items() if value}
+        return spark_settings(self.master) | of_run | self.spark_config
 
     @property
     def application_id(self) -> str | None:
