@@ -13,10 +13,10 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import polars as pl
 import pytest
 import zstandard
+from dagster_shared.record import as_dict, is_record
 from polars.testing import assert_frame_equal
 
 from sparkify_assets.checks import contracts, usual
@@ -127,10 +127,10 @@ def texts(shown: Any) -> list[str]:
         return [shown]
     if isinstance(shown, dict):
         return [text for value in shown.values() for text in texts(value)]
+    if is_record(shown):  # a tuple that may not be iterated
+        return texts(as_dict(shown))
     if isinstance(shown, list | tuple):
         return [text for value in shown for text in texts(value)]
-    if isinstance(shown, dg.TableMetadataValue):
-        return [text for record in shown.records for text in texts(dict(record.data))]
     return []
 
 
