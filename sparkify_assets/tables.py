@@ -163,7 +163,10 @@ RAW_EVENTS = Table(
     _columns(
         Column("ts", INTEGER, "When it happened", "ms since 1970, UTC", nullable=False),
         Column(
-            "user_id", STRING, "Who; empty or a shared pseudo-user when logged out", personal=True
+            "user_id",
+            STRING,
+            "The user; empty or a pseudo-user when logged out",
+            personal=True,
         ),
         Column("session_id", INTEGER, "Session; unique only together with user_id", personal=True),
         Column("page", STRING, "The page or action", nullable=False),
@@ -216,7 +219,7 @@ REJECTED_LINES = Table(
     key=("source_file", "byte_offset"),
 )
 
-_USER_ID = Column("user_id", STRING, "Who", nullable=False, personal=True)
+_USER_ID = Column("user_id", STRING, "The user, as in the log", nullable=False, personal=True)
 _AS_OF = Column(
     "as_of", DATE, "The cutoff, at 00:00 UTC; only what lies before it is used", nullable=False
 )
@@ -450,7 +453,7 @@ EVALUATION_METRICS = Table(
         _PROTOCOL,
         _ESTIMATE,
         _MODEL,
-        Column("metric", STRING, "The metric", nullable=False),
+        Column("metric", STRING, "What is measured", nullable=False),
         Column("value", NUMBER, "Its value"),
         Column("ci_low", NUMBER, "Lower end of the 95 % interval, by bootstrap over users"),
         Column("ci_high", NUMBER, "Upper end of the 95 % interval"),

@@ -42,6 +42,16 @@ UPSTREAM = {
     "model_registry": {"feature_table", "trained_model", "evaluation_predictions"},
     "churn_factors": {"feature_table", "model_registry"},
     "churn_scores": {"feature_table", "model_registry"},
+    "churn_report": {
+        "churn_scores",
+        "churn_factors",
+        "evaluation_metrics",
+        "evaluation_predictions",
+        "model_registry",
+        "user_labels",
+        "user_days",
+        "rejected_lines",
+    },
 }
 
 
@@ -60,9 +70,14 @@ def test_lineage(nodes: dict) -> None:
         name: {parent.to_user_string() for parent in nodes[name].parent_keys} for name in UPSTREAM
     }
     assert found == UPSTREAM
-    assert {"churn_scores", "churn_factors", "evaluation_metrics"} <= {
-        parent.to_user_string() for parent in nodes["churn_report"].parent_keys
-    }
+    for name in TABLES:
+        assert name in upstream(nodes, "churn_report"), name
+
+
+def upstream(nodes: dict, name: str) -> set[str]:
+    """Everything that an asset depends on, however far away."""
+    parents = {parent.to_user_string() for parent in nodes[name].parent_keys}
+    return parents.union(*(upstream(nodes, parent) for parent in parents))
 
 
 def test_every_asset_is_partitioned_owned_described_and_of_a_kind(nodes: dict) -> None:

@@ -191,11 +191,11 @@ def evaluation_metrics(
     )
     shown = table.filter(pl.col("metric").is_in(_PLOTTED), model=evaluation.CHOSEN)
     context.add_output_metadata(
-        {
-            _plotted(*named): value
+        pictures.of_evaluation(evaluation_predictions, lake.lake, context.partition_key)
+        | {
+            _plotted(*named): round(value, 4)
             for *named, value in shown.select("protocol", "estimate", "metric", "value").rows()
         }
-        | pictures.of_evaluation(evaluation_predictions, lake.lake, context.partition_key)
     )
     return table
 

@@ -21,7 +21,8 @@ from sparkify_assets.tables import MODEL_REGISTRY, REJECTED_LINES, TABLES, USER_
 
 FILE = "churn_report/churn_report.html"
 REPORTS_VARIABLE = "SPARKIFY_REPORTS_URL"
-_LOADED = ("churn_scores", "churn_factors", "evaluation_metrics", "evaluation_predictions")
+# Read beside the inputs. Of the others only versions are told; these are upstream anyway.
+_READ = ("user_labels", "user_days", "rejected_lines", "model_registry")
 
 
 @file_asset(
@@ -33,7 +34,7 @@ _LOADED = ("churn_scores", "churn_factors", "evaluation_metrics", "evaluation_pr
     group="churn",
     kinds={"html"},
     owner=ANALYTICS,
-    deps=[name for name in TABLES if name not in _LOADED],
+    deps=[*_READ],
 )
 def churn_report(
     context: dg.AssetExecutionContext,
@@ -78,7 +79,7 @@ def churn_report(
             "users": churn_scores.height,
             "model_version": report.live.get("model_version", "unknown"),
             "expected_leavers": round(leavers.value, 1),
-            **{name: found.value for name, found in measured.items() if found},
+            **{name: round(found.value, 4) for name, found in measured.items() if found},
         }
     )
 

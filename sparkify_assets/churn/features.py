@@ -251,7 +251,7 @@ def _sessions() -> Iterator[Feature]:
     yield Feature(
         "session_rate_ratio",
         "sessions",
-        "sessions begun per day outside of sessions, against all users",
+        "how often sessions begin, against all users",
         "log ratio",
         (starts / _population("starts_per_idle_day")).log(),
     )
@@ -323,12 +323,12 @@ def _level() -> Iterator[Feature]:
 def _kinds() -> Iterator[Feature]:
     """What users of a kind do on the paid level differs, and so does what they risk there."""
     for name in kinds.NAMES:
-        words = f"like users of {_spoken(name)}"
+        words = f"behaves like {_spoken(name)}"
         yield Feature(name, _KIND, words, "probability", pl.col(name))
         yield Feature(
             f"paid_{name}",
             _KIND,
-            f"{words}, and on the paid level",
+            f"{words}, and is on the paid level",
             "probability",
             pl.col(name) * _is("level", "paid"),
         )

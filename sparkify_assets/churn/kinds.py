@@ -166,15 +166,15 @@ def likely(days: pl.DataFrame, rows: pl.DataFrame, kinds: Sequence[Kinds]) -> pl
 
 
 def in_words(kinds: Kinds, pages: int = 2) -> dict[str, str]:
-    """What sets each kind apart: "11% of users: Roll Advert 2.9, Thumbs Up 0.77 times as usual"."""
+    """What sets each kind apart: "11% of users: Roll Advert 2.9x, Thumbs Up 0.77x the usual"."""
     share = np.exp(kinds.log_share)
     usual = share @ kinds.visits
     words = {}
     for name, part, visits in zip(NAMES, share, kinds.visits, strict=True):
         ratio = (visits + 1e-4) / (usual + 1e-4)
         telling = np.argsort(-np.abs(np.log(ratio)) * np.sqrt(usual))[:pages]
-        said = ", ".join(f"{moves.TO[page]} {ratio[page]:.2g}" for page in telling)
-        words[name] = f"{part:.0%} of users: {said} times as usual"
+        said = ", ".join(f"{moves.TO[page]} {ratio[page]:.2g}x" for page in telling)
+        words[name] = f"{part:.0%} of users: {said} the usual"
     return words
 
 
