@@ -19,6 +19,7 @@ from sparkify_assets.churn.search import Budget
 from sparkify_assets.errors import SettingError
 from sparkify_assets.resources.spark import DRIVER_MEMORY, MASTER, spark_settings
 from sparkify_assets.simulation import MINI_SEED
+from sparkify_assets.storage import printable
 
 FOLDS = 5
 
@@ -217,11 +218,21 @@ def _allowed(config: type[dg.Config], name: str) -> str:
     return f"must be {limits or 'of another type'} ({field.description})"
 
 
+def _shown_source(chosen: Dataset) -> str | None:
+    """The source, if it holds no secret: Dagster keeps and shows run configurations."""
+    source = chosen.source
+    return source if source is None or printable(source) == source else None
+
+
 @dg.static_partitioned_config(partition_keys=list(DATASETS))
 def dataset_config(partition_key: str) -> dict[str, Any]:
     """A dataset's run configuration: every setting filled in, to be changed in the launchpad."""
     chosen = dataset(partition_key)
-    own = {name: getattr(chosen, name) for name in ("source", "repeats", "resamples")}
+    own = {
+        "source": _shown_source(chosen),
+        "repeats": chosen.repeats,
+        "resamples": chosen.resamples,
+    }
     ops = {
         op: {"config": config().model_dump() | {k: own[k] for k in own if k in config.model_fields}}
         for op, config in SETTINGS.items()

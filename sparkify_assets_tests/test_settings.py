@@ -39,6 +39,16 @@ def test_the_job_takes_a_datasets_configuration(name: str) -> None:
     assert {k for given in ops.values() for k, v in given.items() if v is None} == {"source"}
 
 
+def test_a_source_with_a_secret_is_not_told_to_dagster(monkeypatch: pytest.MonkeyPatch) -> None:
+    for source, shown in {
+        "/logs/mini.json": "/logs/mini.json",
+        "https://host/log.json?signature=secret": None,
+        "s3://key:secret@bucket/log": None,
+    }.items():
+        monkeypatch.setenv("SPARKIFY_MINI_SOURCE", source)
+        assert config("mini")["ops"]["ingest"]["config"]["source"] == shown
+
+
 def test_every_setting_is_described() -> None:
     for op, settings in SETTINGS.items():
         for name, field in settings.model_fields.items():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sparkify_assets import __version__
 from sparkify_assets.capacity import COMPRESSED_SHARE
 from sparkify_assets.events.source import Fingerprint, LogFile, find_log_files
-from sparkify_assets.storage import explained, open_filesystem
+from sparkify_assets.storage import explained, open_filesystem, printable
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -40,7 +40,7 @@ def given_log(source: str, *, variable: str, folder: Path) -> Log:
     Raises SourceError, naming `variable`, when there is no such log.
     """
     files = find_log_files(source, variable=variable, downloads=folder)
-    return Log(files, source, simulated=False, fingerprint=Fingerprint.of(files))
+    return Log(files, printable(source), simulated=False, fingerprint=Fingerprint.of(files))
 
 
 def simulated_fingerprint(name: str, *, users: int, days: int, seed: int) -> Fingerprint:
