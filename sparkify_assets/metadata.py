@@ -110,20 +110,24 @@ def preview(table: Table, rows: pl.DataFrame) -> Metadata:
 
 
 def spark(application: str | None, stages: list[Stage]) -> Metadata:
-    """Which Spark application worked on a step, and its stages."""
+    """Which Spark application worked on a step, and its stages, those of one name together."""
     if not stages:
         return {}
+    by_name: dict[str, list[Stage]] = {}
+    for stage in stages:
+        by_name.setdefault(stage.what, []).append(stage)
     return {
         "spark_application": str(application),
         "spark_stages": records(
             {
-                "stage": stage.what,
-                "tasks": stage.tasks,
-                "failed tasks": stage.failed_tasks,
-                "seconds": round(stage.seconds, 2),
-                "seconds of all tasks": round(stage.task_seconds, 2),
+                "what": what,
+                "stages": len(same),
+                "tasks": sum(stage.tasks for stage in same),
+                "failed tasks": sum(stage.failed_tasks for stage in same),
+                "seconds": round(sum(stage.seconds for stage in same), 2),
+                "seconds of all tasks": round(sum(stage.task_seconds for stage in same), 2),
             }
-            for stage in stages
+            for what, same in by_name.items()
         ),
     }
 

@@ -222,6 +222,7 @@ def _each(
     context = spark.sparkContext
 
     def in_a_task(item: Item) -> Result:
+        context.setJobDescription("simulating the log")  # of this thread's jobs
         # collect() and not first(): a worker whose results are not read to the end is not used
         # again, and a new one has all to import and to prepare.
         return context.parallelize([item], 1).map(work).collect()[0]
