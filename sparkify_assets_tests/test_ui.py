@@ -190,9 +190,11 @@ def picture(tmp_path: Path) -> Callable[[Page, str], None]:
 def test_the_lineage_shows_every_asset_and_edge(
     ui: UI, ran: str, tab: Page, picture: Callable[[Page, str], None]
 ) -> None:
-    # What a reader would set to see all of it at once: downwards, two lines an asset, no sidebars.
+    # What a reader would set to see all of it at once: two lines an asset, no sidebars, a wide
+    # window.
+    tab.set_viewport_size({"width": 1600, "height": 820})
     for name, value in {
-        "asset-graph-direction": "vertical",
+        "asset-graph-direction": "horizontal",
         "asset-node-facets": ["checks", "status"],
         "dagster-nav-collapsed": True,
     }.items():
@@ -203,7 +205,7 @@ def test_the_lineage_shows_every_asset_and_edge(
     tab.locator("svg foreignObject", has_text="churn_report").wait_for()
     tab.get_by_placeholder("Jump to").locator("xpath=following::button[1]").click()
     # Its own way to fit the graph to the window. The corner is free of assets.
-    tab.mouse.dblclick(1200, 880)
+    tab.mouse.dblclick(1400, 800)
     drawn = tab.locator("svg foreignObject").evaluate_all(
         """all => all.map(e => [e.textContent,
              ...["x", "y", "width", "height"].map(name => Number(e.getAttribute(name)))])"""
