@@ -32,7 +32,8 @@ dev: .venv/installed ## Dagster's UI on 127.0.0.1:3000, and the reports on 127.0
 test: .venv/installed-dev ## the tests
 	@$(BIN)/python -m pytest
 
-bench: .venv/installed-dev ## the benchmark tables
+bench: .venv/installed-dev ## the slow tests and the benchmark tables
+	@$(BIN)/python -m pytest -m slow
 	@$(BIN)/python -m benchmarks
 
 check: .venv/installed-dev ## style, types and definitions

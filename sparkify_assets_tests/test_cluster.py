@@ -78,6 +78,7 @@ def test_a_cluster_gives_the_same_tables(
     assert_same(lake, finished)
 
 
+@pytest.mark.slow
 def test_past_a_number_of_rows_xgboost_trains_on_the_workers(
     running: Cluster, finished: Run, simulated_log: Path, tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ def test_polars(finished: Run, log: Path, tmp_path: Path, bucket_bytes: int) -> 
     assert_same(finished, tmp_path)
 
 
+@pytest.mark.slow
 def test_spark_json(finished: Run, log: Path, tmp_path: Path, spark: SparkSession) -> None:
     engines_spark_json.run(spark, log, tmp_path)
     assert_same(finished, tmp_path)

@@ -130,8 +130,9 @@ def test_a_bad_new_model_is_refused_and_the_present_one_goes_on(lake: Lake) -> N
         "model_registry:new_model_went_live"
     ]
     assert (
-        f"WARNING model_registry.new_model_went_live: The newest model, {new}, is refused; {old} "
-        "scores users. Not told from guessing: ROC AUC 0."
+        "WARNING model_registry.new_model_went_live: Expected: the newest model, "
+        f"{new}, scores users. Found: it is refused, and {old} scores users. "
+        "Not told from guessing: ROC AUC 0."
     ) in found.said
     assert known(lake) == {old: "live", new: "refused"}
     assert scored_by(lake) == {old}
@@ -147,8 +148,8 @@ def test_where_no_model_is_good_enough_nothing_is_scored_until_one_is_pinned(
     found = run(lake, None, *SCORING)
     assert not found.success
     assert (
-        f"CHECK FAILED model_registry.a_model_is_live: No model scores users. The newest is "
-        f"{version}: Not told from guessing"
+        "CHECK FAILED model_registry.a_model_is_live: Expected: a model scores users. "
+        f"Found: No model scores users. The newest is {version}: Not told from guessing"
     ) in found.said
     assert known(lake) == {version: "refused"}
     assert versions(lake)["churn_scores"] == 0
