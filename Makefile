@@ -5,6 +5,8 @@ UI_PORT ?= 3000
 REPORTS_PORT ?= 3001
 BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)/.dagster
+# Where `make dev` serves the reports; `make run` links to it as well.
+export SPARKIFY_REPORTS_URL ?= http://127.0.0.1:$(REPORTS_PORT)
 # What Java, Python and Dagster would say about themselves is not news to the user.
 export PYTHONWARNINGS := ignore
 
@@ -26,7 +28,6 @@ pictures: .venv/installed-dev ## the docs' pictures: of findings in the lake, an
 
 dev: .venv/installed ## Dagster's UI on 127.0.0.1:3000, and the reports on 127.0.0.1:3001
 	@$(BIN)/python -m sparkify_assets.serve --port $(REPORTS_PORT) & trap "kill $$! 2>/dev/null" EXIT INT TERM; \
-	SPARKIFY_REPORTS_URL=http://127.0.0.1:$(REPORTS_PORT) \
 	$(BIN)/dagster dev --host 127.0.0.1 --port $(UI_PORT)
 
 test: .venv/installed-dev ## the tests

@@ -12,6 +12,7 @@ import sys
 
 from sparkify_assets.datasets import DATASETS, dataset
 from sparkify_assets.errors import SparkifyError
+from sparkify_assets.storage import printable
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,7 +36,7 @@ def run(name: str) -> int:
     from sparkify_assets.retries import RETRIES_TAG
     from sparkify_assets.summary import summary
 
-    source = dataset(name).source or "a simulated log"
+    source = printable(dataset(name).source or "a simulated log")
     print(f"Materializing {name} from {source} into {default_root()}", file=sys.stderr)
     remembered = "DAGSTER_HOME" in os.environ
     instance = dg.DagsterInstance.get() if remembered else dg.DagsterInstance.ephemeral()

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from sparkify_assets.churn.boosting import ROWS_FOR_WORKERS
 from sparkify_assets.churn.search import Budget
 from sparkify_assets.errors import SettingError
-from sparkify_assets.resources.spark import DRIVER_MEMORY, MASTER, spark_settings
+from sparkify_assets.resources.spark import DRIVER_MEMORY, MASTER, SparkResource, spark_settings
 from sparkify_assets.simulation import MINI_SEED
 from sparkify_assets.storage import printable
 
@@ -191,22 +191,38 @@ def check_settings(run_config: Mapping[str, Any]) -> None:
 
     Dagster looks at types before a run, at ranges not before the step that has the setting.
     """
-    wrong = []
-    for op, config in SETTINGS.items():
-        given = run_config.get("ops", {}).get(op, {}).get("config") or {}
-        try:
-            config(**given)
-        except ValidationError as error:
-            for each in error.errors():
-                name = str(each["loc"][0])
-                wrong.append(f"{op}.{name} is {each['input']!r}, but {_allowed(config, name)}")
+    ops = run_config.get("ops") or {}
+    spark = (run_config.get("resources") or {}).get("pyspark") or {}
+    wrong = [
+        *_wrong("pyspark", SparkResource, spark),
+        *(words for op, config in SETTINGS.items() for words in _wrong(op, config, ops.get(op))),
+    ]
     if wrong:
         raise SettingError(
             f"The run's configuration cannot be used: {'; '.join(wrong)}. Nothing was run."
         )
 
 
-def _allowed(config: type[dg.Config], name: str) -> str:
+def _wrong(name: str, config: type[BaseModel], given: Mapping[str, Any] | None) -> list[str]:
+    """What is not allowed of a step's or resource's configuration, in words."""
+    values = (given or {}).get("config") or {}
+    # What Dagster takes from the environment is not known before.
+    values = {key: value for key, value in values.items() if not _is_from_environment(value)}
+    try:
+        config(**values)
+    except ValidationError as error:
+        return [
+            f"{name}.{each['loc'][0]} is {each['input']!r}, but {_allowed(config, each['loc'][0])}"
+            for each in error.errors()
+        ]
+    return []
+
+
+def _is_from_environment(value: Any) -> bool:
+    return isinstance(value, Mapping) and list(value) == ["env"]
+
+
+def _allowed(config: type[BaseModel], name: Any) -> str:
     field = config.model_fields[name]
     bounds = {
         words: getattr(limit, kind)
@@ -215,7 +231,7 @@ def _allowed(config: type[dg.Config], name: str) -> str:
         if getattr(limit, kind, None) is not None
     }
     limits = " and ".join(f"{words} {limit:,}" for words, limit in bounds.items())
-    return f"must be {limits or 'of another type'} ({field.description})"
+    return f"must be {limits or 'as described'} ({field.description})"
 
 
 def _shown_source(chosen: Dataset) -> str | None:

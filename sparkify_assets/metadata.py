@@ -105,8 +105,8 @@ def preview(table: Table, rows: pl.DataFrame) -> Metadata:
     if shown.is_empty():
         return {}
     schema = dg.TableSchema(columns=[_column(table[name], table) for name in table.shown])
-    records = [dg.TableRecord(row) for row in shown.iter_rows(named=True)]
-    return {"preview": dg.MetadataValue.table(records, schema=schema)}
+    rows_shown = [dg.TableRecord(row) for row in shown.iter_rows(named=True)]
+    return {"preview": dg.MetadataValue.table(rows_shown, schema=schema)}
 
 
 def spark(application: str | None, stages: list[Stage]) -> Metadata:

@@ -116,7 +116,9 @@ def results(lake: Lake, names: Sequence[str], rows: Rows) -> str:
         section(
             name,
             lake.read_polars(name, EVALUATION_METRICS),
-            lake.version(name, "raw_events").metadata,
+            # What the figures come from; a lake of long ago says it of the log alone.
+            lake.version(name, "raw_events").metadata
+            | lake.version(name, EVALUATION_METRICS.name).metadata,
             rows,
         )
         for name in names

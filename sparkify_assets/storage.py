@@ -66,7 +66,9 @@ def printable(uri: str) -> str:
     """A path or URI without the passwords and signatures that it may carry."""
     if "://" not in uri:
         return uri
-    return re.sub(r"(?<=://)[^/]*@", "", uri.partition("?")[0])
+    # Before the @ of these stands a container, which is no secret.
+    secret = r"[^/@]*:[^/]*@" if uri.startswith(("abfs", "wasb")) else r"[^/]*@"
+    return re.sub(f"(?<=://){secret}", "", uri.partition("?")[0])
 
 
 def write_part(folder: str, rows: pl.DataFrame, rows_together: int | None = None) -> PartFile:

@@ -15,6 +15,8 @@ _STRONGEST = 5
 def summary(lake: Lake, dataset: str) -> str:
     """The main metrics, the strongest factors, and where everything lies."""
     log = lake.version(dataset, "raw_events").metadata
+    made = ("raw_events", "evaluation_metrics", "churn_scores")
+    simulated = any(lake.version(dataset, name).metadata.get("simulated") for name in made)
     measured = lake.read_polars(dataset, EVALUATION_METRICS)
     scored_by = lake.version(dataset, "churn_scores").metadata["model_version"]
     columns = ["model_version", "model", "pinned", "trained_at"]
@@ -24,7 +26,7 @@ def summary(lake: Lake, dataset: str) -> str:
     factors = lake.read_polars(dataset, CHURN_FACTORS).sort("rank").head(_STRONGEST)
     lines = [
         "",
-        *(["SIMULATED data: these figures are about a made-up log."] if log["simulated"] else []),
+        *(["SIMULATED data: these figures are about a made-up log."] if simulated else []),
         f"log             {log['source']}",
         "",
         "forecast: who cancels within the horizon, on users the model did not learn from",

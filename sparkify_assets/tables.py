@@ -194,6 +194,7 @@ RAW_EVENTS = Table(
             nullable=False,
             minimum=0,
             maximum=BUCKETS - 1,
+            personal=True,
         ),
     ),
 )
@@ -226,7 +227,7 @@ _AS_OF = Column(
 _PERSON = (
     Column("registered_at", TIMESTAMP, "When the user registered", "UTC", personal=True),
     Column("gender", STRING, "F or M"),
-    Column("state", STRING, "First state of the location, as its postal code"),
+    Column("state", STRING, "First state of the location, as its postal code", personal=True),
     Column("os", STRING, "Operating system, from the user agent"),
     Column("browser", STRING, "Browser, from the user agent"),
     Column("device", STRING, "Device, from the user agent"),

@@ -206,11 +206,39 @@ def test_a_simulated_log_is_scored_again_when_it_is_another_one(
     assert scheduled(schedules.rescore_daily, replace(mini, seed=6), finished.lake) == "mini"
 
 
+def said_again(lake: Lake, table: str, **said: Any) -> None:
+    """The same table, of which its commit says something else."""
+    rows, known = lake.read_polars("mini", TABLES[table]), lake.version("mini", table).metadata
+    lake.write_polars("mini", TABLES[table], rows, known | said)
+
+
+@pytest.fixture
+def real(finished: Run, tmp_path: Path) -> Lake:
+    """What `finished` left, as if it were of a real log."""
+    lake = copy(finished.lake, tmp_path / "real")
+    for table in ("raw_events", "model_registry"):
+        said_again(lake, table, simulated=False)
+    return lake
+
+
 def test_a_source_that_cannot_be_reached_is_left_to_a_run_to_say(
-    mini: Dataset, finished: Run, monkeypatch: pytest.MonkeyPatch
+    mini: Dataset, real: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(mini.source_variable, "/nowhere")
-    assert scheduled(schedules.rescore_daily, mini, finished.lake) == "mini"
+    assert scheduled(schedules.rescore_daily, mini, real) == "mini"
+
+
+def test_real_users_are_not_scored_by_a_model_of_simulated_ones(
+    mini: Dataset, finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(mini.source_variable, "/logs")
+    said = scheduled(schedules.rescore_daily, mini, finished.lake)
+    assert said.startswith("mini: the live model learned from a simulated log. Run the job `everyt")
+
+
+def test_a_simulated_log_does_not_take_the_place_of_a_real_one(mini: Dataset, real: Lake) -> None:
+    said = scheduled(schedules.rescore_daily, mini, real)
+    assert said.endswith("would take its place. Name it in SPARKIFY_MINI_SOURCE.")
 
 
 @pytest.mark.parametrize("table", ["raw_events", "user_days", "model_registry"])
@@ -336,13 +364,14 @@ def test_files_are_news_when_new_changed_or_gone_and_not_after_an_ingest(
 
 
 def test_with_a_live_model_new_files_are_scored_only(
-    finished: Run, logs: Path, instance: dg.DagsterInstance
+    finished: Run, real: Lake, logs: Path, instance: dg.DagsterInstance
 ) -> None:
-    sensor = Sensor(finished.lake, instance)
-    sensor.tick()
-    _, (request,) = sensor.tick()
-    assert request.job_name == "rescore"
-    assert dg.validate_run_config(defs.resolve_job_def("rescore"), request.run_config)
+    for lake, job in ((real, "rescore"), (finished.lake, "everything")):  # that is of simulated
+        sensor = Sensor(lake, instance)
+        sensor.tick()
+        _, (request,) = sensor.tick()
+        assert request.job_name == job
+        assert dg.validate_run_config(defs.resolve_job_def(job), request.run_config)
 
 
 def test_a_source_that_cannot_be_reached_does_not_stop_the_others(

@@ -10,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 from pyspark.sql import SparkSession
 
-from sparkify_assets.errors import LakeError
+from sparkify_assets.errors import ConflictError, LakeError
 from sparkify_assets.resources.lake import Lake
 from sparkify_assets.storage import Range, explained, write_part
 from sparkify_assets.tables import REJECTED_LINES, USER_LABELS
@@ -158,6 +158,19 @@ def test_a_lake_without_rights_is_named(tmp_path: Path) -> None:
 def test_a_full_disk_is_named(lake: Lake) -> None:
     with pytest.raises(LakeError, match="is full"), explained(lake.uri):
         raise OSError(28, "No space left on device")
+
+
+def test_what_somebody_else_commits_meanwhile_is_not_undone(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake.write_polars("mini", REJECTED_LINES, rejected(1))
+    stale = lake._delta("mini", REJECTED_LINES.name)
+    lake.write_polars("mini", REJECTED_LINES, rejected(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(Lake, "_delta", lambda *given: stale)
+        with pytest.raises(ConflictError, match="has changed meanwhile. Nothing was written; try"):
+            lake.write_polars("mini", REJECTED_LINES, rejected(3))
+    assert lake.read_polars("mini", REJECTED_LINES)["byte_offset"].to_list() == [2]
 
 
 def test_a_file_is_replaced_whole(lake: Lake) -> None:

@@ -23,6 +23,7 @@ from sparkify_assets.checks import contracts, usual
 from sparkify_assets.churn import cutoffs, evaluation, registry
 from sparkify_assets.churn.features import CORE
 from sparkify_assets.lineage import lineage
+from sparkify_assets.resources.io_manager import origin
 from sparkify_assets.resources.lake import Lake
 from sparkify_assets.summary import summary
 from sparkify_assets.tables import EVALUATION_METRICS, TABLES
@@ -82,6 +83,29 @@ def test_what_the_ui_shows_of_each_table(finished: Run) -> None:
             assert 1 <= len(shown["preview"].records) <= 10
         if lineage(name):
             assert set(shown["dagster/column_lineage"].deps_by_column) == set(lineage(name))
+
+
+def test_nulls_are_counted_in_every_column(finished: Run, written: dict[str, pl.DataFrame]) -> None:
+    for name, table in TABLES.items():
+        nulls = finished.lake.version("mini", name).nulls
+        assert nulls == written[name].null_count().row(0, named=True), name
+        assert set(nulls) == set(table.names)
+
+
+def test_figures_are_of_a_simulated_log_if_any_of_them_is(finished: Run, tmp_path: Path) -> None:
+    lake = copy(finished.lake, tmp_path)
+    features = lake.version("mini", "feature_table").metadata
+    said = features | {"source": "/logs/real.json", "simulated": False}
+    lake.write_polars("mini", TABLES["feature_table"], tables(lake)["feature_table"], said)
+    assert origin(lake, "mini", "model_trials")["simulated"] is False
+    mixed = origin(lake, "mini", "churn_scores")
+    assert mixed == {
+        "source": "simulated: 100 users, 61 days, seed 5; /logs/real.json",
+        "simulated": True,
+    } or mixed == {
+        "source": "/logs/real.json; simulated: 100 users, 61 days, seed 5",
+        "simulated": True,
+    }
 
 
 def test_the_ui_shows_what_spark_did(finished: Run) -> None:

@@ -88,6 +88,17 @@ def test_a_wrong_setting_is_named_with_its_range(
     assert f"{op}.{setting} is {value!r}, but {said} ({description})" in str(error.value)
 
 
+def test_what_comes_from_the_environment_is_left_to_dagster() -> None:
+    check_settings({"ops": {"ingest": {"config": {"source": {"env": "A_SECRET"}}}}})
+    check_settings({"ops": None, "resources": None})
+
+
+def test_a_wrong_setting_of_spark_is_named_as_well() -> None:
+    wrong = {"resources": {"pyspark": {"config": {"master": "two cores"}}}}
+    with pytest.raises(SettingError, match=r"pyspark\.master is 'two cores', but must be as desc"):
+        check_settings(wrong)
+
+
 def test_all_wrong_settings_are_named_together() -> None:
     wrong = {
         "ops": {
@@ -134,7 +145,7 @@ def test_what_a_run_sets_of_spark_is_stronger_than_the_users_file(
         ("master", "local[*]", "two cores"),
         ("master", "spark://host:7077", "http://host"),
         ("driver_memory", "1500m", "much"),
-        ("driver_memory", "2g", "0g"),
+        ("driver_memory", "2G", "0g"),
     ],
 )
 def test_sparks_settings_are_checked(setting: str, good: str, wrong: str) -> None:

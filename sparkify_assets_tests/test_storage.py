@@ -74,6 +74,9 @@ def test_other_errors_stay_what_they_are() -> None:
 
 def test_secrets_of_a_url_are_not_printed() -> None:
     assert printable("s3://key:secret@bucket/log.json?sig=abc") == "s3://bucket/log.json"
+    assert printable("https://token@host/log.json") == "https://host/log.json"
+    assert printable("abfs://box@account.net/a") == "abfs://box@account.net/a"
+    assert printable("abfs://name:secret@account.net/a") == "abfs://account.net/a"
     assert printable("/a/b@c?d") == "/a/b@c?d"
 
 

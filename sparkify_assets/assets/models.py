@@ -195,6 +195,7 @@ def evaluation_metrics(
         | {
             _plotted(*named): round(value, 4)
             for *named, value in shown.select("protocol", "estimate", "metric", "value").rows()
+            if value is not None
         }
     )
     return table

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from sparkify_assets.churn.cutoffs import FORECAST, WHOLE_LOG
 from sparkify_assets.report import figures, inline, pictures
+from sparkify_assets.resources.io_manager import origin
 from sparkify_assets.resources.lake import Lake
 
 Shown = dict[str, dg.MarkdownMetadataValue]
@@ -19,7 +20,9 @@ def of_evaluation(predictions: pl.DataFrame, store: Lake, dataset: str) -> Shown
     for protocol, label in ((FORECAST, "pictures"), (WHOLE_LOG, "pictures_whole_log_LEAKS")):
         tested = figures.tests(predictions, protocol, "grouped")
         if tested:
-            found[label] = _markdown(_of_tested(protocol, tested), store, dataset)
+            found[label] = _markdown(
+                _of_tested(protocol, tested), store, dataset, "evaluation_metrics"
+            )
     return found
 
 
@@ -34,18 +37,20 @@ def of_factors(factors: pl.DataFrame, store: Lake, dataset: str) -> Shown:
         "Share of what moves the risk. Orange goes with more churn, blue with less; neither need "
         "be a cause. The ranks are over fits without some of the users."
     )
-    return {"picture": _markdown([(pictures.factors(factors), caption)], store, dataset)}
+    charts = [(pictures.factors(factors), caption)]
+    return {"picture": _markdown(charts, store, dataset, "churn_factors")}
 
 
 def of_scores(scores: pl.DataFrame, store: Lake, dataset: str) -> Shown:
     """scores: risk_decile, probability."""
     chart = pictures.expected_by_decile(figures.by_decile(scores))
     caption = "Expected leavers in each tenth of the users."
-    return {"picture": _markdown([(chart, caption)], store, dataset)}
+    return {"picture": _markdown([(chart, caption)], store, dataset, "churn_scores")}
 
 
 def _markdown(
-    charts: Iterable[tuple[Markup, str]], store: Lake, dataset: str
+    charts: Iterable[tuple[Markup, str]], store: Lake, dataset: str, table: str
 ) -> dg.MarkdownMetadataValue:
-    log = store.version(dataset, "raw_events").metadata
-    return dg.MetadataValue.md(inline.markdown(charts, simulated=bool(log.get("simulated"))))
+    """`table`: the one that is being made, of what the charts show."""
+    simulated = bool(origin(store, dataset, table).get("simulated"))
+    return dg.MetadataValue.md(inline.markdown(charts, simulated=simulated))

@@ -10,7 +10,6 @@ import polars as pl
 
 from sparkify_assets.assets.declaring import ANALYTICS, file_asset
 from sparkify_assets.churn.cutoffs import FORECAST
-from sparkify_assets.metadata import ORIGIN
 from sparkify_assets.report import figures, findings
 from sparkify_assets.report.data import REGISTRY_COLUMNS, ReportData
 from sparkify_assets.report.page import render
@@ -74,7 +73,8 @@ def churn_report(
             "report": dg.MetadataValue.url(_link(dataset, path)),
             "path": dg.MetadataValue.path(path),
             "size_kb": round(len(page) / 1e3, 1),
-            **{name: report.log[name] for name in ORIGIN if name in report.log},
+            "source": "; ".join(report.sources),
+            "simulated": report.simulated,
             "code_version": report.code_version,
             "users": churn_scores.height,
             "model_version": report.live.get("model_version", "unknown"),

@@ -47,6 +47,18 @@ def live_version(lake: Lake, dataset: str) -> str | None:
     return live["model_version"] if live else None
 
 
+def is_of_simulated(lake: Lake, dataset: str) -> bool:
+    """Whether the models learned from a simulated log."""
+    known = lake.exists(dataset, MODEL_REGISTRY.name)
+    return known and bool(lake.version(dataset, MODEL_REGISTRY.name).metadata.get("simulated"))
+
+
+def was_given(lake: Lake, dataset: str) -> bool:
+    """Whether the log in the lake is a real one."""
+    known = lake.exists(dataset, _LOG)
+    return known and lake.version(dataset, _LOG).metadata.get("simulated") is False
+
+
 def is_scored(lake: Lake, dataset: str) -> bool:
     """Whether the scores are of the log and by the live model that are in the lake."""
     if not all(lake.exists(dataset, name) for name in _FROM_LOG_TO_SCORES):

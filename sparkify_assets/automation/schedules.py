@@ -63,6 +63,13 @@ def rescore_daily(chosen: Dataset, cron: str) -> dg.ScheduleDefinition:
     def scheduled(lake: LakeResource) -> dg.RunRequest | dg.SkipReason:
         if news.live_version(lake.lake, name) is None:
             return _not_yet(name, "no model is live")
+        if chosen.source and news.is_of_simulated(lake.lake, name):
+            return _not_yet(name, "the live model learned from a simulated log")
+        if not chosen.source and news.was_given(lake.lake, name):
+            return dg.SkipReason(
+                f"{name}: its log was named in a launchpad; a simulated one would take its place. "
+                f"Name it in {chosen.source_variable}."
+            )
         if news.is_scored(lake.lake, name) and _log_is_as_it_was(lake.lake, chosen):
             return dg.SkipReason(f"{name}: the log and the live model are as at the last scoring.")
         return dg.RunRequest(partition_key=name)

@@ -21,6 +21,7 @@ _UNDER_WAY = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
 ]
 
 
@@ -86,7 +87,7 @@ def look(dataset: Dataset, lake: Lake, before: Seen | None) -> Found:
     try:
         now = news.log_now(dataset)
     except SourceError as error:
-        return Found(f"cannot be looked at: {error}")
+        return Found(f"cannot be looked at: {error}", before)
     files = f"{now.files:,} file{'' if now.files == 1 else 's'}"
     if now == news.log_then(lake, dataset.name):
         return Found(f"{files}, as at the last ingest")
@@ -98,7 +99,11 @@ def look(dataset: Dataset, lake: Lake, before: Seen | None) -> Found:
     seen = Seen(now.digest, requested=True)
     if before.requested:
         return Found(f"{files}, not taken in by the run that was asked for: see what it said", seen)
-    job = rescore if news.live_version(lake, dataset.name) else everything
+    # A model of made-up users says nothing of real ones.
+    can_score = news.live_version(lake, dataset.name) and not news.is_of_simulated(
+        lake, dataset.name
+    )
+    job = rescore if can_score else everything
     request = dg.RunRequest(
         # With the ingest, as files that come back as they once were are news as well.
         run_key=f"{dataset.name}-{now.digest}-after-{news.ingests(lake, dataset.name)}",

@@ -59,17 +59,16 @@ def contract_check(table: Table) -> dg.AssetChecksDefinition:
 def report(table: Table, dataset: str, path: str, counts: dict[str, int]) -> dg.AssetCheckResult:
     """The check's result; counts: the rows that break each promise, in words."""
     broken = {words: rows for words, rows in counts.items() if rows}
-    conditions = [sql for words, sql in table.constraints.items() if words in broken]
+    breaking = [condition for words, condition in table.constraints.items() if words in broken]
+    shown = [sql(*breaking)] if breaking else []
     if _unique(table) in broken:
-        look = rows_where(path, f"pl.struct({list(table.key)}).is_duplicated()")
-    else:
-        look = rows_where(path, sql(*conditions)) if broken else ""
+        shown.append(f"pl.struct({list(table.key)}).is_duplicated()")
     rows = ", ".join(f"{count:,}" for count in broken.values())
     return result(
         not broken,
         expected="; ".join(broken) or f"all rows of {table.name} ({dataset}) keep the contract",
         found=f"rows that break this: {rows or 'none'}",
-        look=look,
+        look=rows_where(path, " | ".join(shown)) if shown else "",
         more={"rows that break a constraint": sum(broken.values())},
     )
 

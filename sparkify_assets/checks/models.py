@@ -30,6 +30,7 @@ def a_model_is_live(
         bool(live),
         expected="a model scores users",
         found=f"{live[0]} does" if live else registry.none_is_live(known).rstrip("."),
+        look=_all_models(lake, context.partition_key),
         more={"live version": ", ".join(live) or "none"},
     )
 
@@ -51,9 +52,16 @@ def new_model_went_live(
         row["stage"] == registry.LIVE,
         expected=f"the newest model, {newest}, scores users",
         found=f"it is {row['stage']}, and {scoring} scores users. {row['decision'].rstrip('.')}",
+        look=_all_models(lake, context.partition_key),
         warns=True,
         more={"newest version": newest, "live version": scoring},
     )
+
+
+def _all_models(lake: LakeResource, dataset: str) -> str:
+    """Python that shows what was decided of each model."""
+    path = lake.lake.folder(dataset, MODEL_REGISTRY.name)
+    return f"import polars as pl; print(pl.read_delta({path!r}).select({_DECIDED}).to_dicts())"
 
 
 @dg.asset_check(

@@ -308,9 +308,9 @@ def _ask(url: str) -> _Found:
             version = _Version.of(response)
     except (_Interrupted, requests.RequestException, ValueError) as error:
         raise SourceError(f"the server cannot be asked: {_cause(error)}.") from error
-    if version == _Version():
-        raise SourceError("the server does not say when the file changes or how long it is.")
-    return _Found(url, name, version.length or 0, version.stamp)
+    if version.length is None:
+        raise SourceError("the server does not say how long the file is, so no change can be seen.")
+    return _Found(url, name, version.length, version.stamp)
 
 
 def _file_name(url: str) -> str:
@@ -347,9 +347,10 @@ def _download_with_retries(url: str, target: Path) -> None:
                 logger.warning("%s: %s; the copy here is used", target.name, _cause(error))
                 return
             kept = f" {here:,} bytes are kept; the next run goes on from there." if here else ""
-            raise UnreachableError(
-                f"the download failed after {failures} attempts: {_cause(error)}.{kept}"
-            ) from error
+            said = f"the download failed after {failures} attempts: {_cause(error)}.{kept}"
+            if isinstance(error, requests.exceptions.SSLError):
+                raise SourceError(said) from error  # a wrong certificate stays wrong
+            raise UnreachableError(said) from error
         time.sleep(_FIRST_PAUSE_SECONDS * 2 ** (failures - 1))
 
 

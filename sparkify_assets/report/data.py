@@ -68,8 +68,19 @@ class ReportData:
         return rows.row(0, named=True) if rows.height else {}
 
     @property
+    def sources(self) -> list[str]:
+        """The logs that any of the tables come from; the model may have learned from another."""
+        said = (version.metadata.get("source") for version in self.versions.values())
+        return list(dict.fromkeys(source for source in said if source))
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any figure comes from a simulated log."""
+        return any(version.metadata.get("simulated") for version in self.versions.values())
+
+    @property
     def log(self) -> dict[str, Any]:
-        """What was said of the log that was read: source, simulated, lines, bytes."""
+        """What was said of the log that was read: lines, bytes."""
         return self.versions["raw_events"].metadata
 
     @property

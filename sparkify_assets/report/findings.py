@@ -83,7 +83,7 @@ class Spread(NamedTuple):
     """A distribution over users: the share of them in each bin."""
 
     bins: list[Pair]
-    medians: tuple[float, float]  # churned, stayed
+    medians: tuple[float | None, float | None]  # churned, stayed; None of nobody
     users: tuple[int, int]
 
 
@@ -194,5 +194,5 @@ def _spread(values: Sequence[pl.Series], begins: Sequence[int]) -> Spread:
     )
 
 
-def _median(values: pl.Series) -> float:
-    return float(np.median(values.to_numpy())) if len(values) else math.nan
+def _median(values: pl.Series) -> float | None:
+    return float(np.median(values.to_numpy())) if len(values) else None

@@ -47,7 +47,7 @@ def render(report: ReportData) -> str:
         .get_template("page.html")
         .render(
             dataset=report.dataset,
-            simulated=bool(report.log.get("simulated")),
+            simulated=report.simulated,
             style=Markup(inline.chart_style() + _text("style.css")),
             script=Markup(script),
             script_hash=_hash(script),
@@ -263,7 +263,7 @@ def _provenance(report: ReportData) -> dict[str, Any]:
     live = report.live
     return {
         "versions": list(report.versions.items()),
-        "source": report.log.get("source", "unknown"),
+        "source": "; ".join(report.sources) or "unknown",
         "live": live,
         "libraries": _libraries(live.get("libraries")),
         "cutoffs": [date.fromisoformat(day) for day in report.span["cutoffs"]],

@@ -199,6 +199,10 @@ def gain(protocol: str, styled: Styled) -> Markup:
 def gallery(found: Findings) -> list[Picture]:
     """How users who churned and users who stayed differ, the most telling picture first."""
     songs, active, tenure = found.songs, found.active, found.tenure
+    songs_usual, active_usual, tenure_usual = (
+        [_median(value, digits) for value in spread.medians]
+        for spread, digits in ((songs, 0), (active, 1), (tenure, 0))
+    )
     return [
         Picture(
             "pages",
@@ -211,8 +215,8 @@ def gallery(found: Findings) -> list[Picture]:
         Picture(
             "songs",
             "Songs",
-            f"On a day that they are there, users who churned play {songs.medians[0]:.0f} songs "
-            f"and users who stayed {songs.medians[1]:.0f} (medians of the users' averages).",
+            f"On a day that they are there, users who churned play {songs_usual[0]} songs "
+            f"and users who stayed {songs_usual[1]} (medians of the users' averages).",
             _spread("songs", "Songs per active day", "songs per active day", songs),
         ),
         Picture(
@@ -220,7 +224,7 @@ def gallery(found: Findings) -> list[Picture]:
             "Active days",
             f"Days with an event, of {active.users[0]:,} users who churned and "
             f"{active.users[1]:,} who stayed and were there for at least {SHORTEST} days: "
-            f"{active.medians[0]:.1f} a week and {active.medians[1]:.1f} (medians). Users who "
+            f"{active_usual[0]} a week and {active_usual[1]} (medians). Users who "
             "stopped coming without leaving count as stayed.",
             _spread("active-days", "Active days a week", "active days a week", active),
         ),
@@ -241,7 +245,7 @@ def gallery(found: Findings) -> list[Picture]:
             "tenure",
             "Days since registration",
             "At a user's first event in the log, so that the length of the log plays no part: "
-            f"{tenure.medians[0]:.0f} days and {tenure.medians[1]:.0f} (medians).",
+            f"{tenure_usual[0]} days and {tenure_usual[1]} (medians).",
             _spread(
                 "tenure",
                 "Days since registration, at the first event",
@@ -312,6 +316,10 @@ def models(table: pl.DataFrame, protocol: str) -> Markup | None:
         number,
         guess.value if guess else None,
     )
+
+
+def _median(value: float | None, digits: int) -> str:
+    return "not known" if value is None else f"{value:.{digits}f}"
 
 
 def _title(words: str, protocol: str) -> str:

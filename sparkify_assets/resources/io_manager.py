@@ -16,7 +16,6 @@ from pyspark.sql import DataFrame
 from sparkify_assets import metadata
 from sparkify_assets.datasets import check_settings
 from sparkify_assets.lineage import made_of
-from sparkify_assets.metadata import ORIGIN
 from sparkify_assets.resources.lake import Lake, Version
 from sparkify_assets.resources.spark import SparkResource
 from sparkify_assets.retries import KNOWN, for_dagster
@@ -57,12 +56,13 @@ class LakeIOManager(dg.ConfigurableIOManager):
         table = TABLES[context.asset_key.path[-1]]
         dataset = context.partition_key
         lake = self.storage.lake
-        said: dict[str, Any] = {"run_id": context.run_id, **origin(lake, dataset, table.name)}
+        said: dict[str, Any] = {"run_id": context.run_id}
         after = None
-        if isinstance(obj, Rows):
-            said |= obj.metadata
-            obj, after = obj.of, obj.after
         try:
+            said |= origin(lake, dataset, table.name)
+            if isinstance(obj, Rows):
+                said |= obj.metadata
+                obj, after = obj.of, obj.after
             if isinstance(obj, pl.DataFrame):
                 version = lake.write_polars(dataset, table, obj, said, after)
             elif isinstance(obj, DataFrame):
@@ -71,9 +71,14 @@ class LakeIOManager(dg.ConfigurableIOManager):
                 version = lake.commit(dataset, table, obj, said)
         except KNOWN as error:
             raise _for_dagster(error, context.step_context) from error
-        head = lake.head(dataset, table, _PREVIEWED, table.shown)
         context.add_output_metadata(metadata.of_version(version))
-        context.add_output_metadata(metadata.column_lineage(table) | metadata.preview(table, head))
+        context.add_output_metadata(metadata.column_lineage(table))
+        try:
+            head = lake.head(dataset, table, _PREVIEWED, table.shown)
+            context.add_output_metadata(metadata.preview(table, head))
+        except OSError as error:
+            # The table is there already, and that is what the step was for.
+            context.log.warning(f"no preview of {table.name}: {error}")
 
     def load_input(self, context: dg.InputContext) -> DataFrame | pl.DataFrame | Version:
         name = context.asset_key.path[-1]
@@ -95,11 +100,17 @@ def _for_dagster(error: Exception, step: Any) -> Exception:
 
 
 def origin(lake: Lake, dataset: str, table: str) -> dict[str, Any]:
-    """The log that a table's rows come from, as the tables that it is made of say."""
-    for upstream in made_of(table):
-        said = lake.version(dataset, upstream).metadata
-        return {name: said[name] for name in ORIGIN if name in said}
-    return {}
+    """The log that a table comes from, as the tables that it is made of say.
+
+    Where these come from several, as users and a model that has learned from others, all are named,
+    and a figure is called simulated if any of it is.
+    """
+    said = [lake.version(dataset, upstream).metadata for upstream in made_of(table)]
+    sources = list(dict.fromkeys(each["source"] for each in said if "source" in each))
+    if not sources:
+        return {}
+    simulated = any(each.get("simulated") for each in said)
+    return {"source": "; ".join(sources), "simulated": simulated}
 
 
 _PREVIEWED = 10

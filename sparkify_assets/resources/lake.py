@@ -16,6 +16,7 @@ import os
 import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -49,8 +50,9 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 T = TypeVar("T")
 _FOOTER_READERS = 8
-_NULLS = "null_count."
-_SAID = "sparkify"  # the key of a commit's metadata that holds what its writer said
+# The keys of a commit's metadata that hold how many values are missing, and what its writer said.
+_NULLS = "sparkify-nulls"
+_SAID = "sparkify"
 
 
 @dataclass(frozen=True)
@@ -134,37 +136,49 @@ class Lake:
         made from that one would undo what somebody else has written since (-1: there was none).
         """
         from deltalake import CommitProperties, Schema
+        from deltalake.exceptions import CommitFailedError
         from deltalake.transaction import AddAction, create_table_with_add_actions
 
+        parts = list(parts)
         schema = Schema.from_arrow(table.arrow_schema)
         now = int(time.time() * 1000)
         actions = [
-            AddAction(p.path, p.size, {}, now, True, json.dumps(_statistics(p))) for p in parts
+            AddAction(p.path, p.size, {}, now, True, json.dumps({"numRecords": p.rows}))
+            for p in parts
         ]
-        said = CommitProperties(custom_metadata={_SAID: json.dumps(dict(metadata or {}))})
+        of_commit = {
+            _SAID: json.dumps(dict(metadata or {})),
+            # Not in the files' own statistics, of which readers see the first 32 columns alone.
+            _NULLS: json.dumps(_nulls(parts)),
+        }
+        said = CommitProperties(custom_metadata=of_commit)
         with explained(self.uri):
             delta = self._delta(dataset, table.name) if self.exists(dataset, table.name) else None
             found = delta.version() if delta is not None else -1
+            changed = (
+                f"The table {table.name} of {dataset} has changed meanwhile. Nothing was written; "
+                "try again."
+            )
             if after is not None and found != after:
-                raise ConflictError(
-                    f"The table {table.name} of {dataset} has changed meanwhile (version {after} "
-                    f"became {found}). Nothing was written; try again."
-                )
-            if delta is not None and delta.schema() == schema:
-                delta.create_write_transaction(
-                    actions, "overwrite", schema, partition_by=[], commit_properties=said
-                )
-            else:
-                create_table_with_add_actions(
-                    self.folder(dataset, table.name),
-                    schema,
-                    actions,
-                    mode="overwrite",
-                    partition_by=[],
-                    name=table.name,
-                    description=table.meaning,
-                    commit_properties=said,
-                )
+                raise ConflictError(changed)
+            try:
+                if delta is not None and delta.schema() == schema:
+                    delta.create_write_transaction(
+                        actions, "overwrite", schema, partition_by=[], commit_properties=said
+                    )
+                else:
+                    create_table_with_add_actions(
+                        self.folder(dataset, table.name),
+                        schema,
+                        actions,
+                        mode="overwrite",
+                        partition_by=[],
+                        name=table.name,
+                        description=table.meaning,
+                        commit_properties=said,
+                    )
+            except CommitFailedError as error:
+                raise ConflictError(changed) from error
         return self.version(dataset, table.name)
 
     def write_spark(
@@ -259,7 +273,7 @@ class Lake:
             return DeltaTable(self.folder(dataset, table))
         except TableNotFoundError:
             raise LakeError(
-                f"The table {table} of {dataset} is not in the lake {self.uri} yet. "
+                f"The table {table} of {dataset} is not in the lake {printable(self.uri)} yet. "
                 f"Materialize {table} for {dataset} first; the job `everything` makes all tables."
             ) from None
 
@@ -286,18 +300,13 @@ class Lake:
 
     def _described(self, dataset: str, table: str, delta: Any, commit: dict[str, Any]) -> Version:
         actions = pa.table(delta.get_add_actions(flatten=True))
-        counted = {
-            name.removeprefix(_NULLS): sum(actions[name].to_pylist())
-            for name in actions.column_names
-            if name.startswith(_NULLS) and actions[name].null_count == 0
-        }
         return Version(
             path=self.folder(dataset, table),
             number=delta.version(),
             rows=sum(actions["num_records"].to_pylist()),
             size=sum(actions["size_bytes"].to_pylist()),
             files=actions.num_rows,
-            nulls=counted,
+            nulls=json.loads(commit.get(_NULLS, "{}")),
             metadata=json.loads(commit.get(_SAID, "{}")),
             committed_at=datetime.fromtimestamp(commit["timestamp"] / 1000, timezone.utc),
         )
@@ -398,8 +407,14 @@ class Lake:
             return spark.sparkContext.parallelize(items, len(items)).map(task).collect()
 
 
-def _statistics(part: PartFile) -> dict[str, Any]:
-    return {"numRecords": part.rows, "nullCount": dict(part.nulls)}
+def _nulls(parts: Sequence[PartFile]) -> dict[str, int]:
+    """Of each column, how many values are missing; empty where a part's were not counted."""
+    if not all(part.nulls for part in parts):
+        return {}
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part.nulls)
+    return dict(total)
 
 
 def as_promised(table: Table, rows: pl.DataFrame) -> pl.DataFrame:

@@ -7,6 +7,7 @@ configuration, or for all runs in Spark's own `spark-defaults.conf`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -120,7 +121,7 @@ class SparkResource(LazyPySparkResource):
     )
     driver_memory: str | None = Field(
         default=None,
-        pattern=r"^[1-9]\d*[mg]$",
+        pattern=r"^[1-9]\d*[mMgG]$",
         description="The driver's heap, as 2g or 1500m. Empty: a fifth of this machine's memory.",
     )
     spark_config: dict[str, Any] = Field(
@@ -150,12 +151,15 @@ class SparkResource(LazyPySparkResource):
 
     def stages_since(self, moment: datetime) -> list[Stage]:
         """The stages that were submitted since then and have ended, the first one first."""
+        from py4j.protocol import Py4JJavaError
+
         if self._spark_session is None:
             return []
         context = self._spark_session.sparkContext
         scala, gateway = context._jsc.sc(), context._gateway
-        # The store learns of a stage's end from a queue.
-        scala.listenerBus().waitUntilEmpty(_PATIENCE_MS)
+        # The store learns of a stage's end from a queue; what is still in it is left out.
+        with contextlib.suppress(Py4JJavaError):
+            scala.listenerBus().waitUntilEmpty(_PATIENCE_MS)
         quantiles = gateway.new_array(gateway.jvm.double, 0)
         status = gateway.jvm.java.util.ArrayList()
         stages = scala.statusStore().stageList(None, False, False, quantiles, status)
