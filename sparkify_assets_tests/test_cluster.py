@@ -18,7 +18,14 @@ from sparkify_assets.churn import cutoffs, models
 from sparkify_assets.resources.lake import Lake
 from sparkify_assets.tables import FEATURE_TABLE, TABLES, TRAINED_MODEL
 from sparkify_assets_tests.cluster import Cluster, cluster
-from sparkify_assets_tests.running import Run, copy, environment, tables, without_times
+from sparkify_assets_tests.running import (
+    EVENTS_TO_FEATURES,
+    Run,
+    copy,
+    environment,
+    tables,
+    without_times,
+)
 
 # A driver of its own, since this process has a local session already.
 DRIVER = """
@@ -63,19 +70,22 @@ def finish(driver: subprocess.Popen[str]) -> str:
     return said
 
 
-def assert_same(lake: Lake, finished: Run) -> None:
+def assert_same(lake: Lake, finished: Run, *names: str) -> None:
     """The same rows, and of the stored models the same bytes."""
-    ours, theirs = tables(lake), tables(finished.lake)
-    for name in TABLES:
+    ours, theirs = tables(lake, *names), tables(finished.lake, *names)
+    for name in names:
         assert_frame_equal(without_times(ours[name]), without_times(theirs[name]), check_exact=True)
 
 
+@pytest.mark.parametrize(
+    "assets", [EVENTS_TO_FEATURES, pytest.param(tuple(TABLES), marks=pytest.mark.slow)]
+)
 def test_a_cluster_gives_the_same_tables(
-    running: Cluster, finished: Run, simulated_log: Path, tmp_path: Path
+    assets: tuple[str, ...], running: Cluster, finished: Run, simulated_log: Path, tmp_path: Path
 ) -> None:
     lake = Lake(str(tmp_path / "lake"))
-    finish(start(running, lake, simulated_log, evaluation_predictions={"repeats": 1}))
-    assert_same(lake, finished)
+    finish(start(running, lake, simulated_log, *assets, evaluation_predictions={"repeats": 1}))
+    assert_same(lake, finished, *assets)
 
 
 @pytest.mark.slow
