@@ -60,12 +60,12 @@ def write_gallery(page: Path, lake: Lake, name: str) -> list[Path]:
             "stayed, seen on a day before they left."
         )
     gallery = pictures.gallery(found)
+    rewrite({page: section(name, found, gallery, log)}, BEGIN, END)
     folder = page.parent / "pictures"
     folder.mkdir(exist_ok=True)
     for picture in gallery:
         drawn = inline.svg(picture.chart, picture.caption, simulated=bool(log.get("simulated")))
         (folder / _file(picture)).write_text(f"{drawn}\n", encoding="utf-8")
-    rewrite({page: section(name, found, gallery, log)}, BEGIN, END)
     return [page, *(folder / _file(picture) for picture in gallery)]
 
 

@@ -413,11 +413,14 @@ def test_what_was_rescored_is_no_news(
     simulated_log: Path,
     mini: Dataset,
     instance: dg.DagsterInstance,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(mini.source_variable, str(simulated_log))
-    assert scheduled(schedules.rescore_daily, mini, rescored.lake) == AS_IT_WAS
-    said, _ = Sensor(rescored.lake, instance).tick()
+    lake = copy(rescored.lake, tmp_path / "lake")
+    said_again(lake, "model_registry", simulated=False)
+    assert scheduled(schedules.rescore_daily, mini, lake) == AS_IT_WAS
+    said, _ = Sensor(lake, instance).tick()
     assert said.startswith("mini: 1 file, as at the last ingest; ")
 
 

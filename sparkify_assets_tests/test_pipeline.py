@@ -88,8 +88,9 @@ def test_what_the_ui_shows_of_each_table(finished: Run) -> None:
 def test_nulls_are_counted_in_every_column(finished: Run, written: dict[str, pl.DataFrame]) -> None:
     for name, table in TABLES.items():
         nulls = finished.lake.version("mini", name).nulls
-        assert nulls == written[name].null_count().row(0, named=True), name
-        assert set(nulls) == set(table.names)
+        if written[name].height:
+            assert nulls == written[name].null_count().row(0, named=True), name
+            assert set(nulls) == set(table.names)
 
 
 def test_figures_are_of_a_simulated_log_if_any_of_them_is(finished: Run, tmp_path: Path) -> None:
