@@ -6,7 +6,7 @@ REPORTS_PORT ?= 3001
 BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)/.dagster
 # Where `make dev` serves the reports; `make run` links to it as well.
-export SPARKIFY_REPORTS_URL ?= http://127.0.0.1:$(REPORTS_PORT)
+run dev: export SPARKIFY_REPORTS_URL ?= http://127.0.0.1:$(REPORTS_PORT)
 # What Java, Python and Dagster would say about themselves is not news to the user.
 export PYTHONWARNINGS := ignore
 

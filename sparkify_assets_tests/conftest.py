@@ -33,6 +33,14 @@ def one_repeat() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_reports_served() -> Iterator[None]:
+    """Whoever runs the tests may have their reports served; the tests' own are files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("SPARKIFY_REPORTS_URL", raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     from dagster_pyspark.resources import spark_session_from_config

@@ -139,7 +139,7 @@ def command(lake: Lake, source: Path | None, partition: str = "mini") -> Said:
 
 def environment(lake: Lake, source: Path | None) -> dict[str, str]:
     """The environment of a process of its own."""
-    unset = ("SPARKIFY_MINI_SOURCE", "DAGSTER_HOME")
+    unset = ("SPARKIFY_MINI_SOURCE", "SPARKIFY_REPORTS_URL", "DAGSTER_HOME")
     kept = {name: value for name, value in os.environ.items() if name not in unset}
     named = {"SPARKIFY_MINI_SOURCE": str(source)} if source else {}
     return kept | named | {"SPARKIFY_LAKE": lake.root}
