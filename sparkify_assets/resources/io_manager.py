@@ -1,7 +1,7 @@
-"""Dagster's side of the lake: which asset and partition is which table, and what the UI is told.
+"""Dagster's side of the lake: which asset and partition is which table, and from which log it is.
 
-Belongs here: the lake as a resource, the IO manager, the metadata of a materialization.
-Does not belong here: how tables are stored (`lake.py`).
+Belongs here: the lake as a resource, the IO manager, where a table's rows come from.
+Does not belong here: how tables are stored (`lake.py`), and what the UI shows (`metadata.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from sparkify_assets.resources.lake import Lake, Version
 from sparkify_assets.resources.spark import SparkResource
 from sparkify_assets.retries import KNOWN, for_dagster
 from sparkify_assets.tables import TABLES, Rows
+
+_PREVIEWED = 10  # rows
 
 
 class LakeResource(dg.ConfigurableResource):
@@ -111,6 +113,3 @@ def origin(lake: Lake, dataset: str, table: str) -> dict[str, Any]:
         return {}
     simulated = any(each.get("simulated") for each in said)
     return {"source": "; ".join(sources), "simulated": simulated}
-
-
-_PREVIEWED = 10

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 MASTER, DRIVER_MEMORY = "spark.master", "spark.driver.memory"
+_PATIENCE_MS = 5_000  # for Spark to note what has ended
 MASTER_VARIABLE = "SPARKIFY_SPARK_MASTER"
 _LOG_OPTION = "-Dlog4j2.configurationFile=" + Path(__file__).with_name("log4j2.properties").as_uri()
 # The driver's JVM only hands blocks and reports around, for which the second compiler and the
@@ -169,9 +170,6 @@ class SparkResource(LazyPySparkResource):
             if stage.completionTime().isDefined()
             and stage.submissionTime().get().getTime() >= moment.timestamp() * 1000
         ]
-
-
-_PATIENCE_MS = 5_000
 
 
 def _stage(stage: Any) -> Stage:
