@@ -11,7 +11,7 @@ run dev: export SPARKIFY_REPORTS_URL ?= http://127.0.0.1:$(REPORTS_PORT)
 export PYTHONWARNINGS := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help run results pictures test dev bench check lock clean
+.PHONY: help run results pictures test dev bench check audit lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -27,6 +27,8 @@ pictures: .venv/installed-dev ## the docs' pictures: of findings in the lake, an
 	@SPARKIFY_PICTURES=docs/pictures $(BIN)/python -m pytest -m picture
 
 dev: .venv/installed ## Dagster's UI on 127.0.0.1:3000, and the reports on 127.0.0.1:3001
+	@$(BIN)/python -m sparkify_assets.serve --port $(REPORTS_PORT) --check || { \
+		echo "Choose another port: make dev REPORTS_PORT=3002" >&2; exit 2; }
 	@$(BIN)/python -m sparkify_assets.serve --port $(REPORTS_PORT) & trap "kill $$! 2>/dev/null" EXIT INT TERM; \
 	$(BIN)/dagster dev --host 127.0.0.1 --port $(UI_PORT)
 
@@ -39,6 +41,9 @@ bench: .venv/installed-dev ## the slow tests and the benchmark tables
 
 check: .venv/installed-dev ## style, types and definitions
 	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/dagster definitions validate
+
+audit: .venv/installed-dev ## known vulnerabilities of the locked dependencies
+	@$(BIN)/python .ci/audit.py
 
 lock: .venv/installed-dev ## write the versions that are installed now to requirements.lock
 	@$(BIN)/pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools > requirements.lock

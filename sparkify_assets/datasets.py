@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import dagster as dg
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from sparkify_assets.churn.boosting import ROWS_FOR_WORKERS
+from sparkify_assets.churn.cutoffs import FIRST_DAY
 from sparkify_assets.churn.search import Budget
 from sparkify_assets.errors import SettingError
 from sparkify_assets.resources.spark import DRIVER_MEMORY, MASTER, SparkResource, spark_settings
@@ -114,7 +116,7 @@ class ForecastConfig(dg.Config):
     horizon_days: int = Field(default=10, ge=1, le=365, description="How far ahead, in days.")
     cutoff_every_days: int = Field(default=7, ge=1, le=365, description="Days between cutoffs.")
     first_cutoff_day: int = Field(
-        default=14, ge=1, le=3650, description="Days of history before the first cutoff."
+        default=FIRST_DAY, ge=1, le=3650, description="Days of history before the first cutoff."
     )
 
 
@@ -173,6 +175,27 @@ class MetricsConfig(dg.Config):
     )
 
 
+class ScoresConfig(dg.Config):
+    """Which cutoff is scored."""
+
+    as_of: str | None = Field(
+        default=None,
+        description=(
+            "A past day to score as it would have been then, as 2018-11-12. Empty: the log's end, "
+            "which is the present."
+        ),
+    )
+
+    @field_validator("as_of")
+    @classmethod
+    def _is_a_date(cls, value: str | None) -> str | None:
+        return value and date.fromisoformat(value).isoformat()
+
+    @property
+    def day(self) -> date | None:
+        return date.fromisoformat(self.as_of) if self.as_of else None
+
+
 # The settings of each step, by the name of its op.
 SETTINGS: dict[str, type[dg.Config]] = {
     "ingest": SourceConfig,
@@ -183,6 +206,7 @@ SETTINGS: dict[str, type[dg.Config]] = {
     "evaluation_metrics": MetricsConfig,
     "model_registry": MetricsConfig,
     "churn_factors": TrainingConfig,
+    "churn_scores": ScoresConfig,
 }
 
 

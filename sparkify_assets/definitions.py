@@ -8,7 +8,7 @@ import dagster as dg
 from sparkify_assets import assets
 from sparkify_assets.automation.jobs import JOBS
 from sparkify_assets.automation.schedules import schedules
-from sparkify_assets.automation.sensors import new_log_files
+from sparkify_assets.automation.sensors import sensors
 from sparkify_assets.checks import contracts, freshness, ingest, leaks, models, usual
 from sparkify_assets.progress import terminal_logger
 from sparkify_assets.resources.io_manager import LakeIOManager, LakeResource
@@ -34,7 +34,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
         ],
         jobs=JOBS,
         schedules=schedules(),
-        sensors=[new_log_files],
+        sensors=sensors(),
         resources=resources | dict(resource_overrides or {}),
         # One Spark session a run: a process (and JVM) a step would take several times as long.
         executor=dg.in_process_executor,

@@ -16,8 +16,10 @@ from sparkify_assets.tables import (
     CLEANED_EVENTS,
     EVALUATION_METRICS,
     EVALUATION_PREDICTIONS,
+    LIVE_METRICS,
     MODEL_REGISTRY,
     MODEL_TRIALS,
+    SCORE_OUTCOMES,
     TRAINED_MODEL,
 )
 
@@ -35,6 +37,8 @@ _REPAIRED = {
     "song_key": ["song", "artist"],
 }
 _ROW = ("protocol", "user_id", "as_of")
+_LEARNED_OF_KINDS = ("share", "words", "chances", "visits")
+_MOVED = ("user_id", "day", "moves")
 # Of the registry: what is copied from the training, and what is measured on the predictions.
 _OF_REGISTRY = (
     "model_version",
@@ -57,6 +61,7 @@ _OF_JURY = (
     "decision",
     "stage",
 )
+_EVENTS_BEFORE: list[Origin] = [("user_days", name) for name in ("user_id", "day", "events")]
 
 
 @cache
@@ -103,7 +108,7 @@ def _learned(*more: Origin) -> list[Origin]:
 
 
 def _trained_model() -> Lineage:
-    known = {"libraries", "horizon_days", "feature_table_version"}
+    known = {"libraries", "horizon_days", "feature_table_version", "log_end"}
     fitted = [name for name in TRAINED_MODEL.names if name not in known]
     return _all(fitted, _learned(("model_trials", "settings")))
 
@@ -155,14 +160,41 @@ def _churn_scores() -> Lineage:
         | {
             "level": [("feature_table", "is_paid")],
             "model_version": [("model_registry", "model_version")],
+            "flagged": [
+                ("model_registry", "artifact"),
+                ("model_registry", "threshold"),
+                *looked_at,
+            ],
+            "events_known": _EVENTS_BEFORE,
         }
+    )
+
+
+def _score_outcomes() -> Lineage:
+    happened: Lineage = {
+        **_all(
+            ("churned", "churned_at"), [("user_labels", "churned_at"), ("churn_scores", "as_of")]
+        ),
+        "late_events": [("churn_scores", "events_known"), *_EVENTS_BEFORE],
+    }
+    scored = (name for name in SCORE_OUTCOMES.names if name not in happened)
+    return _same("churn_scores", scored) | happened
+
+
+def _live_metrics() -> Lineage:
+    seen = ("user_id", "as_of", "probability", "flagged", "churned", "churned_at", "backfilled")
+    columns = [name for name in LIVE_METRICS.names if name not in ("week", "metric")]
+    return _from(
+        "score_outcomes", {"week": ["as_of"]} | dict.fromkeys(columns, (*seen, "late_events"))
     )
 
 
 _LINEAGES: dict[str, Callable[[], Lineage]] = {
     "cleaned_events": _cleaned_events,
-    "user_labels": lambda: _from("cleaned_events", labels.made_of()),
+    "label_days": lambda: _from("cleaned_events", labels.made_of_events()),
+    "user_labels": lambda: _from("label_days", labels.made_of()),
     "user_days": lambda: _from("cleaned_events", days.made_of()),
+    "user_kinds": lambda: _all(_LEARNED_OF_KINDS, [("user_days", name) for name in _MOVED]),
     "feature_table": _feature_table,
     "model_trials": lambda: _all(MODEL_TRIALS.names, _learned()),
     "trained_model": _trained_model,
@@ -171,4 +203,6 @@ _LINEAGES: dict[str, Callable[[], Lineage]] = {
     "model_registry": _model_registry,
     "churn_factors": _churn_factors,
     "churn_scores": _churn_scores,
+    "score_outcomes": _score_outcomes,
+    "live_metrics": _live_metrics,
 }

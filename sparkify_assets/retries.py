@@ -6,11 +6,16 @@ which errors may pass by themselves (`errors.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from sparkify_assets.errors import TEMPORARY, SparkifyError
+
+if TYPE_CHECKING:
+    from sparkify_assets.resources.spark import SparkResource
 
 # A run with this tag set to "no" is not tried again: somebody is watching it.
 RETRIES_TAG = "sparkify/retries"
@@ -18,6 +23,25 @@ MOST_RETRIES = 3
 FIRST_PAUSE_SECONDS = 20.0
 # What may be raised and is meant for Dagster.
 KNOWN = (SparkifyError, *TEMPORARY)
+
+
+@contextlib.contextmanager
+def told(
+    step: Callable[[], tuple[int, Mapping[str, str]]], pyspark: SparkResource | None = None
+) -> Iterator[None]:
+    """Within, errors that are meant for people are raised as Dagster shows them, or tries again.
+
+    step: how often it was tried before, and its run's tags. What is raised where Spark is gone says
+    little of that, so `pyspark` is asked.
+    """
+    try:
+        yield
+    except Exception as error:
+        known = (pyspark and pyspark.died()) or error
+        if not isinstance(known, KNOWN):
+            raise
+        attempt, tags = step()
+        raise for_dagster(known, attempt=attempt, tags=tags) from error
 
 
 def for_dagster(error: Exception, *, attempt: int, tags: Mapping[str, str]) -> Exception:

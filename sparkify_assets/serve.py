@@ -71,12 +71,19 @@ def main(arguments: list[str] | None = None) -> int:
         description=f"Serve the reports on {HOST}. {REPORTS_VARIABLE} tells the assets where.",
     )
     parser.add_argument("--port", type=int, default=PORT, help=f"(default: {PORT})")
-    port = parser.parse_args(arguments).port
+    parser.add_argument(
+        "--check", action="store_true", help="only say whether they can be served there"
+    )
+    given = parser.parse_args(arguments)
+    port = given.port
     try:
         serving = server(port)
     except OSError as error:
         print(f"Reports cannot be served on {HOST}:{port}: {error.strerror}.", file=sys.stderr)
         return 2
+    if given.check:
+        serving.server_close()
+        return 0
     print(f"Reports on {', '.join(f'http://{HOST}:{port}/{name}' for name in DATASETS)}")
     with contextlib.suppress(KeyboardInterrupt):
         serving.serve_forever()

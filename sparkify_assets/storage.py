@@ -37,6 +37,15 @@ _CLOSED = (
 
 
 @dataclass(frozen=True)
+class Range:
+    """The rows whose `column` lies in [first, last]."""
+
+    column: str
+    first: int | str
+    last: int | str
+
+
+@dataclass(frozen=True)
 class PartFile:
     """A Parquet file in a table's folder, of which no version of the table may know yet."""
 
@@ -44,15 +53,18 @@ class PartFile:
     rows: int
     size: int  # bytes
     nulls: Mapping[str, int] = field(default_factory=dict)  # of each column, where counted
+    # The lowest and highest value of the columns by which parts are passed over.
+    bounds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
+    @property
+    def slice(self) -> str:
+        """The slice whose rows it holds: a part lies in a folder of its slice's name."""
+        return self.path.partition("/")[0]
 
-@dataclass(frozen=True)
-class Range:
-    """The rows whose `column` lies in [first, last]."""
-
-    column: str
-    first: int | str
-    last: int | str
+    def may_hold(self, within: Range) -> bool:
+        """Whether a row of the range can be in it."""
+        low, high = self.bounds.get(within.column, (within.first, within.last))
+        return low <= within.last and high >= within.first  # type: ignore[operator]
 
 
 def open_filesystem(uri: str) -> tuple[fs.FileSystem, str]:
@@ -71,11 +83,17 @@ def printable(uri: str) -> str:
     return re.sub(f"(?<=://){secret}", "", uri.partition("?")[0])
 
 
-def write_part(folder: str, rows: pl.DataFrame, rows_together: int | None = None) -> PartFile:
-    """Write a part file into a folder inside a table's folder (`Lake.new_parts`).
+def write_part(
+    folder: str,
+    rows: pl.DataFrame,
+    rows_together: int | None = None,
+    bounded: Sequence[str] = (),
+) -> PartFile:
+    """Write a part file into a folder inside a table's folder (`Lake.new_parts`, a slice's).
 
     Its name is used by no other attempt. `rows_together`: how many rows a reader can read or pass
-    over together. Raises LakeError; then nothing is left behind.
+    over together. `bounded`: columns of whole numbers by which a reader can pass over the file.
+    Raises LakeError; then nothing is left behind.
     """
     buffer = io.BytesIO()
     rows.write_parquet(buffer, compression="zstd", row_group_size=rows_together)
@@ -92,32 +110,36 @@ def write_part(folder: str, rows: pl.DataFrame, rows_together: int | None = None
                 filesystem.delete_file(path)
             raise
     part = f"{base.rstrip('/').rpartition('/')[2]}/{name}"
-    return PartFile(part, rows.height, buffer.tell(), rows.null_count().row(0, named=True))
+    nulls = rows.null_count().row(0, named=True)
+    bounds = {name: (rows[name].min(), rows[name].max()) for name in bounded if rows.height}
+    return PartFile(part, rows.height, buffer.tell(), nulls, bounds)  # type: ignore[arg-type]
 
 
 def remove_parts(folder: str, parts: Sequence[PartFile]) -> None:
-    """Remove what can be removed of part files that `write_part` wrote into a folder."""
+    """Remove what can be removed of part files that `write_part` wrote into a table's folder."""
     with contextlib.suppress(OSError, pa.ArrowException):
         filesystem, base = open_filesystem(folder)
         for part in parts:
             with contextlib.suppress(OSError, pa.ArrowException):
-                filesystem.delete_file(f"{base.rstrip('/').rpartition('/')[0]}/{part.path}")
+                filesystem.delete_file(f"{base.rstrip('/')}/{part.path}")
 
 
-def read_part(
-    file: str, columns: Sequence[str] | None = None, where: Range | None = None
-) -> pl.DataFrame:
-    """The rows of a part file, or those in a range; what is stored apart from it is not read."""
+def read_part(file: str, columns: Sequence[str] | None = None, *where: Range) -> pl.DataFrame:
+    """The rows of a part file, or those in all ranges; what is stored apart is not read."""
     filesystem, path = open_filesystem(file)
     names = list(columns or []) or None
     if not isinstance(filesystem, fs.LocalFileSystem):
-        within = where and [(where.column, ">=", where.first), (where.column, "<=", where.last)]
-        table = pq.read_table(path, filesystem=filesystem, columns=names, filters=within)
+        within = [
+            (each.column, sign, value)
+            for each in where
+            for sign, value in ((">=", each.first), ("<=", each.last))
+        ]
+        table = pq.read_table(path, filesystem=filesystem, columns=names, filters=within or None)
         return pl.DataFrame(table)
     # A folder called `a=b` or `[a]` is neither a column nor a pattern.
     rows = pl.scan_parquet(path, hive_partitioning=False, glob=False)
-    if where:
-        rows = rows.filter(pl.col(where.column).is_between(pl.lit(where.first), pl.lit(where.last)))
+    for each in where:
+        rows = rows.filter(pl.col(each.column).is_between(pl.lit(each.first), pl.lit(each.last)))
     return (rows.select(names) if names else rows).collect()
 
 
@@ -150,14 +172,17 @@ def explained(place: str) -> Iterator[None]:
         closed = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR)
         if number in closed or any(words in text for words in _CLOSED):
             raise LakeError(
-                f"{where} cannot be written ({_first_line(text)}). Give this user the right to, "
+                f"{where} cannot be written ({_telling_line(text)}). Give this user the right to, "
                 f"or set {LAKE_VARIABLE} to another place."
             ) from error
         raise
 
 
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
+def _telling_line(text: str) -> str:
+    """The line that says why storage is closed; of Spark's messages that is not the first one."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = (line for line in lines if any(words in line for words in _CLOSED))
+    return next(telling, lines[0] if lines else "no reason given")
 
 
 def _free(place: str) -> str:

@@ -7,7 +7,7 @@ Does not belong here: how a table is computed (`events/`, `churn/`) or stored (`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 from sparkify_assets.churn.cutoffs import FORECAST, WHOLE_LOG
 from sparkify_assets.churn.days import DAY_PARTS, PAID_PAGES
 from sparkify_assets.churn.features import FEATURES
+from sparkify_assets.churn.kinds import NAMES
 from sparkify_assets.churn.metrics import THRESHOLDS
 from sparkify_assets.churn.moves import LEVELS
 from sparkify_assets.churn.pages import PAGES
@@ -76,12 +77,18 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table's contract. `key` names the columns that together identify a row."""
+    """A table's contract. `key` names the columns that together identify a row.
+
+    `in_order_of`: by what the rows of a part file are sorted, so that some can be read without the
+    others; `rows_together`: how many are read or passed over together.
+    """
 
     name: str
     meaning: str
     columns: tuple[Column, ...]
     key: tuple[str, ...] = ()
+    in_order_of: tuple[str, ...] = ()
+    rows_together: int | None = None
 
     @property
     def names(self) -> list[str]:
@@ -137,19 +144,39 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Slice:
+    """What a table holds of one file, day or cutoff, and is made of as a whole.
+
+    `key`: a digest of what it is made of; another one, and the slice is made again. `said`: what
+    its maker says of it. `nulls`: of each column, how many values are missing, where any is.
+    `gone`: rows that it had and has no more, as they have expired or a user was erased. `expired`:
+    all of them have, and nothing can make them again.
+    """
+
+    key: str
+    said: Mapping[str, Any] = field(default_factory=dict)
+    nulls: Mapping[str, int] = field(default_factory=dict)
+    gone: int = 0
+    expired: bool = False
+
+
+@dataclass(frozen=True)
 class Rows:
     """What a table's next version holds, and what is to be said of it in its commit.
 
-    `of`: a Spark frame, a Polars frame, or the part files that tasks have written. `after`: of a
-    Polars frame that is made from the table's last version, the number of that version.
+    `of`: a Spark frame, a Polars frame, or the part files that tasks have written. `after`: of
+    what is made from the table's last version, the number of that version (-1: there was none).
+    `slices`: of a table that is made slice by slice, all that the version holds, by name; `of` are
+    the parts of those made anew, each in the folder of its slice, and the others stay as they are.
     """
 
     of: DataFrame | pl.DataFrame | Sequence[PartFile]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     after: int | None = None
+    slices: Mapping[str, Slice] | None = None
 
 
-def _columns(*columns: Column | Sequence[Column]) -> tuple[Column, ...]:
+def _columns(*columns: Column | Iterable[Column]) -> tuple[Column, ...]:
     flat: list[Any] = []
     for item in columns:
         flat.extend([item] if isinstance(item, Column) else item)
@@ -173,7 +200,7 @@ RAW_EVENTS = Table(
         Column("auth", STRING, "Logged In, Logged Out, Guest or Cancelled", nullable=False),
         Column("method", STRING, "HTTP method"),
         Column("status", INTEGER, "HTTP status"),
-        Column("level", STRING, "Subscription level at the event: free or paid"),
+        Column("level", STRING, "Subscription level at the event", allowed=LEVELS),
         Column("item_in_session", INTEGER, "Position of the event within its session"),
         Column("location", STRING, "Metropolitan area and states", personal=True),
         Column("user_agent", STRING, "The browser's own description, as sent", personal=True),
@@ -185,18 +212,20 @@ RAW_EVENTS = Table(
         Column("gender", STRING, "F or M"),
         Column("artist", STRING, "Artist of the song; only on NextSong"),
         Column("song", STRING, "Title of the song; only on NextSong"),
-        Column("length", NUMBER, "Length of the song; only on NextSong", "seconds"),
+        Column("length", NUMBER, "Length of the song; only on NextSong", "seconds", minimum=0),
         Column("source_file", STRING, "The log file that the line stands in", nullable=False),
         Column(
             "user_bucket",
             INTEGER,
-            "A number made from user_id; each file of the table is in order of it",
+            "A number made from user_id, by which a day of many events is shared out",
             nullable=False,
             minimum=0,
             maximum=BUCKETS - 1,
             personal=True,
         ),
     ),
+    in_order_of=("ts",),
+    rows_together=16_384,
 )
 
 REJECTED_LINES = Table(
@@ -220,7 +249,13 @@ REJECTED_LINES = Table(
     key=("source_file", "byte_offset"),
 )
 
-_USER_ID = Column("user_id", STRING, "The user, as in the log", nullable=False, personal=True)
+_USER_ID = Column(
+    "user_id",
+    STRING,
+    "The user, as in the log or as a keyed hash",
+    nullable=False,
+    personal=True,
+)
 _AS_OF = Column(
     "as_of", DATE, "The cutoff, at 00:00 UTC; only what lies before it is used", nullable=False
 )
@@ -235,8 +270,8 @@ _PERSON = (
 
 CLEANED_EVENTS = Table(
     "cleaned_events",
-    "Events of logged-in users without names and exact repeats; a user's rows stand together, "
-    "in time order, in one file.",
+    "Events of logged-in users without names and exact repeats, a UTC day in a folder; a user's "
+    "rows of a day stand together, in time order, in one file.",
     _columns(
         _USER_ID,
         Column("event_time", TIMESTAMP, "When it happened", "UTC", nullable=False),
@@ -261,6 +296,40 @@ CLEANED_EVENTS = Table(
         Column("artist_key", pa.int32(), "Hash of the artist, for distinct counts"),
         Column("song_key", pa.int32(), "Hash of artist and song, for distinct counts"),
     ),
+    in_order_of=("user_id", "event_time"),
+    rows_together=16_384,
+)
+
+
+def _count_column(name: str, meaning: str) -> Column:
+    return Column(name, INTEGER, meaning, "count", nullable=False, minimum=0)
+
+
+_DAY = Column("day", DATE, "Day, UTC", nullable=False)
+
+LABEL_DAYS = Table(
+    "label_days",
+    "A row a user and UTC day: the outcome, and where the day left off, from which the next goes "
+    "on. What user_labels is made of; no feature is.",
+    _columns(
+        _USER_ID,
+        _DAY,
+        _PERSON[0],
+        Column("first_event_at", TIMESTAMP, "First event of the day", "UTC", nullable=False),
+        Column("last_event_at", TIMESTAMP, "Last event of the day", "UTC", nullable=False),
+        Column("churned_at", TIMESTAMP, "When a cancellation was confirmed", "UTC"),
+        Column("level", STRING, "Level at the day's last event", allowed=LEVELS),
+        Column("last_page", STRING, "Page of the day's last event", nullable=False),
+        Column("first_session_id", INTEGER, "Session of the day's first event", personal=True),
+        Column("last_session_id", INTEGER, "Session of the day's last event", personal=True),
+        _count_column("new_sessions", "Sessions that began after the day's first event"),
+        Column("events", INTEGER, "Events", "count", nullable=False, minimum=1),
+        _count_column("outcome_events", "Events of a cancellation itself"),
+        _count_column("songs", "Songs played"),
+        _count_column("upgrades", "Submitted upgrades"),
+        _count_column("downgrades", "Submitted downgrades"),
+    ),
+    key=("user_id", "day"),
 )
 
 USER_LABELS = Table(
@@ -284,17 +353,13 @@ USER_LABELS = Table(
 )
 
 
-def _count_column(name: str, meaning: str) -> Column:
-    return Column(name, INTEGER, meaning, "count", nullable=False, minimum=0)
-
-
 USER_DAYS = Table(
     "user_days",
     "A row a user and UTC day with at least one event: additive counts and sums, and the sets "
     "that distinct counts are taken from. Without Cancel and Cancellation Confirmation.",
     _columns(
         _USER_ID,
-        Column("day", DATE, "Day, UTC", nullable=False),
+        _DAY,
         Column("events", INTEGER, "Events", "count", nullable=False, minimum=1),
         _count_column("songs", "Songs played"),
         Column("listening_seconds", NUMBER, "Length of the songs played", "seconds", minimum=0),
@@ -324,6 +389,24 @@ USER_DAYS = Table(
         ),
     ),
     key=("user_id", "day"),
+    in_order_of=("user_id",),
+    # Fewer than of others, as its lists make up most of what is read.
+    rows_together=1_024,
+)
+
+USER_KINDS = Table(
+    "user_kinds",
+    "Kinds of users, told apart by how they go from page to page: a row a kind and week of the "
+    "log, of what all users did before its end. No label is looked at.",
+    _columns(
+        Column("as_of", DATE, "Learned from what lies before 00:00 UTC", nullable=False),
+        Column("kind", STRING, "The kind; it keeps its number", nullable=False, allowed=NAMES),
+        Column("share", NUMBER, "Share of the users", nullable=False, minimum=0, maximum=1),
+        Column("words", STRING, "What sets it apart", nullable=False),
+        Column("chances", pa.list_(NUMBER), "Chance of each step, by its number", nullable=False),
+        Column("visits", pa.list_(NUMBER), "Share of steps to each page", nullable=False),
+    ),
+    key=("as_of", "kind"),
 )
 
 FEATURE_TABLE = Table(
@@ -395,6 +478,7 @@ _FITTED = _columns(
     Column("churned_users", INTEGER, "Users who churned", nullable=False, minimum=1),
     Column("horizon_days", INTEGER, "How far ahead it looks", "days", nullable=False),
     Column("feature_table_version", INTEGER, "Version of the table that it saw", minimum=0),
+    Column("log_end", DATE, "End of the log that it learned from, UTC"),
     Column("libraries", STRING, "Versions of the libraries that fitted it, as JSON"),
 )
 
@@ -545,9 +629,25 @@ CHURN_FACTORS = Table(
     key=("feature",),
 )
 
+_FLAGGED = Column(
+    "flagged",
+    BOOLEAN,
+    "Whether the probability reaches the model's threshold for the best F1",
+    nullable=False,
+)
+_SCORED_AT = Column("scored_at", TIMESTAMP, "When it was scored", "UTC", nullable=False)
+_BACKFILLED = Column(
+    "backfilled",
+    BOOLEAN,
+    "Whether it was scored later than the day it stands for, with a model as it would have been "
+    "then",
+    nullable=False,
+)
+
 CHURN_SCORES = Table(
     "churn_scores",
-    "Every living user's probability to cancel within the horizon, with three reasons.",
+    "Every living user's probability to cancel within the horizon, with three reasons, at every "
+    "cutoff that was ever scored; the newest as_of is the present forecast.",
     _columns(
         _USER_ID,
         _AS_OF,
@@ -559,8 +659,54 @@ CHURN_SCORES = Table(
             for n, words in ((1, "most"), (2, "second"), (3, "third"))
         ),
         _MODEL_VERSION,
+        _FLAGGED,
+        _count_column(
+            "events_known", "The user's events before the cutoff that were known when it was scored"
+        ),
+        _SCORED_AT,
+        _BACKFILLED,
     ),
-    key=("user_id",),
+    key=("user_id", "as_of"),
+)
+
+SCORE_OUTCOMES = Table(
+    "score_outcomes",
+    "What became of earlier forecasts: a row a scored user and cutoff whose horizon has passed.",
+    _columns(
+        (CHURN_SCORES[name] for name in ("user_id", "as_of", "probability", "risk_decile")),
+        _FLAGGED,
+        _MODEL_VERSION,
+        _SCORED_AT,
+        _BACKFILLED,
+        Column("churned", BOOLEAN, "Whether the user left within the horizon", nullable=False),
+        Column(
+            "churned_at",
+            TIMESTAMP,
+            "When the cancellation was confirmed, if it was by the end of the horizon",
+            "UTC",
+        ),
+        _count_column(
+            "late_events", "The user's events before the cutoff that came after it was scored"
+        ),
+    ),
+    key=("user_id", "as_of"),
+)
+
+LIVE_METRICS = Table(
+    "live_metrics",
+    "What the forecasts were worth in operation: a row a week and metric, of the cutoffs in that "
+    "week whose horizon has passed. Without backfilled scores.",
+    _columns(
+        Column("week", DATE, "Monday of the cutoffs' week, UTC", nullable=False),
+        Column("metric", STRING, "What is measured", nullable=False),
+        Column("value", NUMBER, "Its value; null where it has none, as nobody churned or stayed"),
+        Column("ci_low", NUMBER, "Lower end of the 95 % interval, by bootstrap over users"),
+        Column("ci_high", NUMBER, "Upper end of the 95 % interval"),
+        Column("rows", INTEGER, "Scored rows", nullable=False, minimum=1),
+        Column("users", INTEGER, "Users among them", nullable=False, minimum=1),
+        Column("positives", INTEGER, "Rows of users who churned", nullable=False, minimum=0),
+    ),
+    key=("week", "metric"),
 )
 
 TABLES = {
@@ -569,8 +715,10 @@ TABLES = {
         RAW_EVENTS,
         REJECTED_LINES,
         CLEANED_EVENTS,
+        LABEL_DAYS,
         USER_LABELS,
         USER_DAYS,
+        USER_KINDS,
         FEATURE_TABLE,
         MODEL_TRIALS,
         TRAINED_MODEL,
@@ -579,5 +727,7 @@ TABLES = {
         MODEL_REGISTRY,
         CHURN_FACTORS,
         CHURN_SCORES,
+        SCORE_OUTCOMES,
+        LIVE_METRICS,
     )
 }

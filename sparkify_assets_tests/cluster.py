@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -91,7 +92,9 @@ def _wait_for(status: str, workers: int) -> None:
     """Until the master says that it has so many workers."""
     end = time.monotonic() + _SECONDS_TO_START
     while time.monotonic() < end:
-        with contextlib.suppress(OSError), urllib.request.urlopen(status, timeout=5) as answer:
+        # At first its page may be there, and not yet what it tells programs.
+        soon = contextlib.suppress(OSError, json.JSONDecodeError)
+        with soon, urllib.request.urlopen(status, timeout=5) as answer:
             if json.load(answer)["aliveworkers"] >= workers:
                 return
         time.sleep(0.2)
@@ -99,7 +102,11 @@ def _wait_for(status: str, workers: int) -> None:
 
 
 def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of this machine that nothing listens on.
+
+    Below those that the system itself gives out, so that no connection takes it before it is used.
+    """
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", random.SystemRandom().randrange(15_000, 32_000)))
+            return int(probe.getsockname()[1])

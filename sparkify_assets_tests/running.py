@@ -6,15 +6,16 @@ import contextlib
 import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import duckdb
-import duckdb_ext
+import duckdb_ext  # type: ignore[import-untyped]
 import polars as pl
+import psutil
 import pytest
 
 from sparkify_assets.__main__ import main
@@ -28,8 +29,10 @@ EVENTS_TO_FEATURES = (
     "raw_events",
     "rejected_lines",
     "cleaned_events",
+    "label_days",
     "user_labels",
     "user_days",
+    "user_kinds",
     "feature_table",
 )
 
@@ -83,7 +86,7 @@ class Said:
 
 def run(
     lake: Lake,
-    source: Path | None,
+    source: Path | str | None,
     *assets: str,
     job: str = "everything",
     **settings: dict[str, Any],
@@ -137,7 +140,7 @@ def command(lake: Lake, source: Path | None, partition: str = "mini") -> Said:
     return Said(code, out.getvalue(), err.getvalue())
 
 
-def environment(lake: Lake, source: Path | None) -> dict[str, str]:
+def environment(lake: Lake, source: Path | str | None) -> dict[str, str]:
     """The environment of a process of its own."""
     unset = ("SPARKIFY_MINI_SOURCE", "SPARKIFY_REPORTS_URL", "DAGSTER_HOME")
     kept = {name: value for name, value in os.environ.items() if name not in unset}
@@ -146,7 +149,7 @@ def environment(lake: Lake, source: Path | None) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _settings(lake: Lake, source: Path | None) -> Iterator[None]:
+def _settings(lake: Lake, source: Path | str | None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("DAGSTER_HOME", raising=False)
         patch.delenv("SPARKIFY_MINI_SOURCE", raising=False)
@@ -184,11 +187,26 @@ def without_times(table: pl.DataFrame) -> pl.DataFrame:
     return table.drop(
         "trained_at",
         "went_live_at",
+        "scored_at",
         "feature_table_version",
         "trained_model_version",
         "seconds",  # of a trial
         strict=False,
     )
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process, then all that it started; none where it is gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    return []
+
+
+def kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def versions(lake: Lake) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ import pytest
 import yaml
 from polars.testing import assert_frame_equal
 
-from sparkify_assets.automation import news, schedules
+from sparkify_assets.automation import news, schedules, sensors
 from sparkify_assets.checks import usual
 from sparkify_assets.checks.freshness import judged
 from sparkify_assets.datasets import DATASETS, Dataset
@@ -27,8 +28,16 @@ from sparkify_assets.definitions import build_defs, defs
 from sparkify_assets.errors import SettingError
 from sparkify_assets.resources.io_manager import LakeResource
 from sparkify_assets.resources.lake import Lake
-from sparkify_assets.tables import MODEL_REGISTRY, RAW_EVENTS, TABLES
-from sparkify_assets_tests.running import EVENTS_TO_FEATURES, Run, copy, run, tables, versions
+from sparkify_assets.tables import FEATURE_TABLE, MODEL_REGISTRY, RAW_EVENTS, TABLES
+from sparkify_assets_tests.running import (
+    EVENTS_TO_FEATURES,
+    Run,
+    copy,
+    run,
+    tables,
+    versions,
+    without_times,
+)
 
 MODEL = (
     "model_trials",
@@ -38,7 +47,8 @@ MODEL = (
     "model_registry",
     "churn_factors",
 )
-SCORES = ("churn_scores", "churn_report")
+OUTCOMES = ("score_outcomes", "live_metrics")
+SCORES = ("churn_scores", *OUTCOMES, "churn_report")
 EVENTS_CHECKS = {
     *(f"{name}:contract" for name in EVENTS_TO_FEATURES),
     "raw_events:every_line_is_accounted_for",
@@ -54,6 +64,7 @@ MODEL_CHECKS = {
     "model_registry:new_model_went_live",
 }
 SCORES_CHECKS = {
+    *(f"{name}:contract" for name in OUTCOMES),
     "churn_scores:contract",
     "churn_scores:users_are_as_at_training",
     "churn_scores:scores_are_fresh",
@@ -64,20 +75,29 @@ JOBS = {
         {*EVENTS_TO_FEATURES, *MODEL, *SCORES},
         EVENTS_CHECKS | MODEL_CHECKS | SCORES_CHECKS,
     ),
+    "prepare": ({*EVENTS_TO_FEATURES}, EVENTS_CHECKS),
     "retrain": ({*MODEL, *SCORES}, MODEL_CHECKS | SCORES_CHECKS),
     "rescore": ({*EVENTS_TO_FEATURES, *SCORES}, EVENTS_CHECKS | SCORES_CHECKS),
+    "backfill": (set(SCORES), SCORES_CHECKS),
     "check_freshness": (set(), {"churn_scores:scores_are_fresh"}),
 }
 CONFIGURED = {
-    "everything": {"ingest", "feature_table", *MODEL},
+    "everything": {"ingest", "feature_table", *MODEL, "churn_scores"},
+    "prepare": {"ingest", "feature_table"},
     "retrain": set(MODEL),
     "rescore": {"ingest", "feature_table"},
+    "backfill": {"churn_scores"},
     "check_freshness": set(),
 }
 SCHEDULES = {
-    "rescore_full_daily": ("rescore", "0 5 * * *"),
-    "retrain_full_weekly": ("retrain", "0 6 * * 1"),
-    "check_freshness_full_hourly": ("check_freshness", "30 * * * *"),
+    f"{job}_{dataset}_{often}": (job, cron)
+    for dataset in ("mini", "full")
+    for job, often, cron in (
+        ("rescore", "daily", "0 5 * * *"),
+        ("retrain", "weekly", "0 6 * * 1"),
+        ("check_freshness", "hourly", "30 * * * *"),
+        ("housekeeping", "weekly", "0 3 * * 0"),
+    )
 }
 REPOSITORY = defs.get_repository_def()
 
@@ -103,7 +123,8 @@ def resources(lake: Lake) -> dict[str, LakeResource]:
 
 def test_jobs_make_what_they_say_with_its_checks_and_no_others() -> None:
     found = {job.name: job for job in defs.resolve_all_job_defs()}
-    assert set(found) - {"__ASSET_JOB"} == set(JOBS)
+    # Housekeeping makes no asset.
+    assert set(found) - {"__ASSET_JOB", "housekeeping"} == set(JOBS)
     for name, (assets, checks) in JOBS.items():
         layer = found[name].asset_layer
         assert {key.to_user_string() for key in layer.selected_asset_keys} == assets, name
@@ -137,18 +158,21 @@ def test_everything_is_off_until_it_is_switched_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "name"),
+    ("variable", "of"),
     [
-        (schedules.RESCORE_VARIABLE, "rescore_full_daily"),
-        (schedules.RETRAIN_VARIABLE, "retrain_full_weekly"),
+        (schedules.RESCORE_VARIABLE, "rescore"),
+        (schedules.RETRAIN_VARIABLE, "retrain"),
+        (schedules.HOUSEKEEPING_VARIABLE, "housekeeping"),
     ],
 )
 def test_times_are_set_by_the_environment(
-    variable: str, name: str, monkeypatch: pytest.MonkeyPatch
+    variable: str, of: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "15 3 * * *")
     times = {each.name: each.cron_schedule for each in schedules.schedules()}
-    assert times == {each: cron for each, (_, cron) in SCHEDULES.items()} | {name: "15 3 * * *"}
+    assert times == {
+        name: "15 3 * * *" if job == of else cron for name, (job, cron) in SCHEDULES.items()
+    }
     for wrong in ("at five", "61 5 * * *", "0 5 * *"):
         monkeypatch.setenv(variable, wrong)
         with pytest.raises(SettingError, match="Expected is a cron expression") as raised:
@@ -157,23 +181,34 @@ def test_times_are_set_by_the_environment(
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_tick_asks_for_full_with_its_configuration(
+def test_a_tick_asks_for_its_dataset_with_its_configuration(
     name: str, finished: Run, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
-    shutil.copytree(Path(finished.lake.root, "mini"), tmp_path / "full")
+    dataset = "full" if "full" in name else "mini"
+    # Another log than would be simulated now.
+    shutil.copytree(Path(finished.lake.root, "mini"), tmp_path / dataset)
     with dg.build_schedule_context(
         instance=instance, repository_def=REPOSITORY, resources=resources(Lake(str(tmp_path)))
     ) as context:
         (request,) = REPOSITORY.get_schedule_def(name).evaluate_tick(context).run_requests
-    assert request.partition_key == request.tags["dagster/partition"] == "full"
+    assert request.partition_key == request.tags["dagster/partition"] == dataset
     job = defs.resolve_job_def(SCHEDULES[name][0])
-    assert request.run_config == job.get_run_config_for_partition_key("full")
+    assert request.run_config == job.get_run_config_for_partition_key(dataset)
     assert dg.validate_run_config(job, request.run_config)
 
 
-def scheduled(make: Callable[..., Any], dataset: Dataset, lake: Lake) -> str:
+def scheduled(
+    make: Callable[..., Any],
+    dataset: Dataset,
+    lake: Lake,
+    instance: dg.DagsterInstance | None = None,
+) -> str:
     """What a tick asks for, or why it does not."""
-    said = make(dataset, "0 5 * * *")(dg.build_schedule_context(resources=resources(lake)))
+    with (
+        contextlib.nullcontext(instance) if instance else dg.instance_for_test() as of,
+        dg.build_schedule_context(of, resources=resources(lake)) as context,
+    ):
+        said = make(dataset, "0 5 * * *")(context)
     return said.skip_message if isinstance(said, dg.SkipReason) else said.partition_key
 
 
@@ -188,6 +223,22 @@ def test_nothing_is_scheduled_before_there_is_what_it_needs(finished: Run, tmp_p
     lake.write_polars("mini", MODEL_REGISTRY, tables(lake, "model_registry")["model_registry"][:0])
     said = scheduled(schedules.rescore_daily, DATASETS["mini"], lake)
     assert said == no_model.replace("full", "mini")
+
+
+def test_nothing_is_trained_before_there_is_enough_to_learn_from(
+    finished: Run, tmp_path: Path
+) -> None:
+    mini, lake = DATASETS["mini"], copy(finished.lake, tmp_path / "lake")
+    assert scheduled(schedules.retrain_weekly, mini, lake) == "mini"
+    of_few_users(lake)
+    said = scheduled(schedules.retrain_weekly, mini, lake)
+    assert said.startswith(
+        "mini: 3 users churned; at least 10 are needed to train and test a model"
+    )
+    of_few_days(lake)
+    said = scheduled(schedules.retrain_weekly, mini, lake)
+    assert said.startswith("mini: The log covers 12 days (2018-10-01 to 2018-10-13); no cutoff lea")
+    assert "A model can be trained from day 24 on; sooner, with a shorter horizon." in said
 
 
 AS_IT_WAS = "mini: the log and the live model are as at the last scoring."
@@ -210,6 +261,19 @@ def said_again(lake: Lake, table: str, **said: Any) -> None:
     """The same table, of which its commit says something else."""
     rows, known = lake.read_polars("mini", TABLES[table]), lake.version("mini", table).metadata
     lake.write_polars("mini", TABLES[table], rows, known | said)
+
+
+def of_few_users(lake: Lake) -> None:
+    """As if but three users had ever churned after a cutoff; before one, all the others."""
+    features, said = lake.read_polars("mini", FEATURE_TABLE), lake.version("mini", "feature_table")
+    churned = features.filter(pl.col("label") & (pl.col("protocol") == "forecast"))
+    few = pl.col("user_id").is_in(churned["user_id"].unique().sort()[:3].to_list())
+    features = features.filter((pl.col("protocol") != "forecast") | ~pl.col("label") | few)
+    lake.write_polars("mini", FEATURE_TABLE, features, said.metadata)
+
+
+def of_few_days(lake: Lake) -> None:
+    said_again(lake, "feature_table", cutoffs=[], log_end="2018-10-13", last_day="2018-10-12")
 
 
 @pytest.fixture
@@ -300,6 +364,21 @@ def logs(tmp_path: Path, mini: Dataset, monkeypatch: pytest.MonkeyPatch) -> Path
     return folder
 
 
+@pytest.mark.parametrize("wrong", ["0", "-5", "2.5", "soon"])
+def test_how_often_the_sensor_looks_is_set_by_the_environment(
+    wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(sensors.LOOK_VARIABLE, "5")
+    (sensor,) = sensors.sensors()
+    assert (sensor.name, sensor.minimum_interval_seconds) == ("new_log_files", 5)
+    monkeypatch.setenv(sensors.LOOK_VARIABLE, wrong)
+    with pytest.raises(
+        SettingError, match="Expected is a whole number of seconds, at least 1"
+    ) as e:
+        sensors.sensors()
+    assert f"SPARKIFY_LOOK_SECONDS='{wrong}'" in str(e.value)
+
+
 WAITS = "not as at the last ingest; next time a run, if they stay so"
 
 
@@ -312,10 +391,10 @@ def test_new_files_start_a_run_once_they_are_seen_twice(sensor: Sensor, logs: Pa
     assert said == f"mini: 2 files, {WAITS}; full: simulated, has no source"
     assert not asked
     _, (request,) = sensor.tick()
-    assert (request.job_name, request.partition_key) == ("everything", "mini")
+    assert (request.job_name, request.partition_key) == ("prepare", "mini")
     assert request.tags["dagster/partition"] == "mini"
     assert request.run_config["ops"]["ingest"]["config"]["source"] == str(logs)
-    assert dg.validate_run_config(defs.resolve_job_def("everything"), request.run_config)
+    assert dg.validate_run_config(defs.resolve_job_def("prepare"), request.run_config)
     # The run failed before it took the files in; it is not asked for again and again.
     said, asked = sensor.tick()
     assert "2 files, not taken in by the run that was asked for: see what it said" in said
@@ -343,7 +422,8 @@ def test_files_are_news_when_new_changed_or_gone_and_not_after_an_ingest(
         # By whatever run: one that was started by hand counts as well.
         sensor.ingested(mini)
         assert sensor.tick() == (
-            f"mini: {files}, as at the last ingest; full: simulated, has no source",
+            f"mini: {files}, as at the last ingest, but the features are not made of it: see what "
+            "the run said; full: simulated, has no source",
             [],
         )
 
@@ -366,12 +446,70 @@ def test_files_are_news_when_new_changed_or_gone_and_not_after_an_ingest(
 def test_with_a_live_model_new_files_are_scored_only(
     finished: Run, real: Lake, logs: Path, instance: dg.DagsterInstance
 ) -> None:
-    for lake, job in ((real, "rescore"), (finished.lake, "everything")):  # that is of simulated
+    for lake, job in ((real, "rescore"), (finished.lake, "prepare")):  # that is of simulated
         sensor = Sensor(lake, instance)
         sensor.tick()
         _, (request,) = sensor.tick()
         assert request.job_name == job
         assert dg.validate_run_config(defs.resolve_job_def(job), request.run_config)
+
+
+@pytest.fixture
+def untrained(real: Lake, mini: Dataset, logs: Path) -> Lake:
+    """The files are taken in and the features made, but no model was ever trained."""
+    said_again(real, "raw_events", fingerprint=asdict(news.log_now(mini)))
+    for table, of in (
+        ("cleaned_events", "raw_events"),
+        ("user_days", "cleaned_events"),
+        ("feature_table", "user_days"),
+    ):
+        said_again(real, table, **{of: real.version("mini", of).number})
+    shutil.rmtree(Path(real.root, "mini", "model_registry"))
+    return real
+
+
+def test_a_first_model_is_trained_as_soon_as_it_can_be(
+    untrained: Lake, instance: dg.DagsterInstance
+) -> None:
+    sensor = Sensor(untrained, instance)
+    _, (first,) = sensor.tick()
+    assert (first.job_name, first.partition_key) == ("retrain", "mini")
+    assert dg.validate_run_config(defs.resolve_job_def("retrain"), first.run_config)
+    _, (again,) = sensor.tick()  # of which Dagster makes one run
+    assert again.run_key == first.run_key
+    key = {"dagster/run_key": first.run_key}
+    instance.add_run(
+        dg.DagsterRun("retrain", tags=key, status=dg.DagsterRunStatus.FAILURE)  # was refused
+    )
+    said, asked = sensor.tick()
+    assert not asked
+    assert said.startswith("mini: 2 files, as at the last ingest; no model went live: see what")
+    said_again(untrained, "feature_table")  # by the files of a new day
+    _, (next_day,) = sensor.tick()
+    assert (next_day.job_name, next_day.run_key == first.run_key) == ("retrain", False)
+
+
+def test_a_tick_says_what_a_first_model_waits_for(
+    untrained: Lake, instance: dg.DagsterInstance
+) -> None:
+    sensor = Sensor(untrained, instance)
+    of_few_days(untrained)
+    said, asked = sensor.tick()
+    assert not asked
+    assert said.startswith(
+        "mini: 2 files, as at the last ingest; no model is live, and none can be trained yet: The "
+        "log covers 12 days"
+    )
+    assert "A model can be trained from day 24 on" in said
+
+
+def test_news_of_the_source_comes_before_a_first_model(
+    untrained: Lake, logs: Path, instance: dg.DagsterInstance
+) -> None:
+    (logs / "3.json").write_text("{}\n")
+    sensor = Sensor(untrained, instance)
+    assert f"mini: 3 files, {WAITS}" in sensor.tick()[0]
+    assert [request.job_name for request in sensor.tick()[1]] == ["prepare"]
 
 
 def test_a_source_that_cannot_be_reached_does_not_stop_the_others(
@@ -402,10 +540,13 @@ def test_rescoring_makes_scores_by_the_live_model_and_trains_nothing(
     assert set(rescored.checks) == JOBS["rescore"][1]
     assert all(rescored.checks.values())
     assert versions(rescored.lake) == {name: int(name not in MODEL) for name in TABLES}
-    before, after = (tables(lake, "churn_scores") for lake in (finished.lake, rescored.lake))
-    assert_frame_equal(after["churn_scores"], before["churn_scores"], check_exact=True)
+    before, after = (
+        without_times(tables(lake, "churn_scores")["churn_scores"])
+        for lake in (finished.lake, rescored.lake)
+    )
+    assert_frame_equal(after, before, check_exact=True)
     live = news.live_version(finished.lake, "mini")
-    assert set(after["churn_scores"]["model_version"]) == {live}
+    assert set(after["model_version"]) == {live}
 
 
 def test_what_was_rescored_is_no_news(
@@ -421,7 +562,7 @@ def test_what_was_rescored_is_no_news(
     said_again(lake, "model_registry", simulated=False)
     assert scheduled(schedules.rescore_daily, mini, lake) == AS_IT_WAS
     said, _ = Sensor(lake, instance).tick()
-    assert said.startswith("mini: 1 file, as at the last ingest; ")
+    assert said.startswith("mini: 1 file, as at the last ingest; full")
 
 
 def test_rescoring_without_a_model_says_what_to_run(finished: Run, tmp_path: Path) -> None:
@@ -574,6 +715,27 @@ def test_one_run_at_a_time_and_the_others_queue(queue: Queue) -> None:
         assert queue.under_way() == [run_id]
         queue.end(run_id)
     assert queue.under_way() == []
+
+
+@pytest.mark.parametrize(
+    ("job", "make"),
+    [
+        ("rescore", schedules.rescore_daily),
+        ("retrain", schedules.retrain_weekly),
+        ("check_freshness", schedules.check_freshness_hourly),
+        ("housekeeping", schedules.housekeeping_weekly),
+    ],
+)
+def test_no_schedule_asks_for_what_is_queued(
+    queue: Queue, tmp_path: Path, job: str, make: Callable[..., Any]
+) -> None:
+    lake, mini, under_way = Lake(str(tmp_path / "lake")), DATASETS["mini"], "such a run is queued"
+    other = queue.launch("everything", "mini")
+    assert under_way not in str(scheduled(make, mini, lake, queue.instance))
+    same = queue.launch(job, "mini")
+    assert under_way in str(scheduled(make, mini, lake, queue.instance))
+    for run_id in (other, same):
+        queue.end(run_id)
 
 
 def test_nothing_is_asked_for_while_a_run_may_take_the_files_in(

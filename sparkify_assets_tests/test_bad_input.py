@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,8 +19,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from sparkify_assets import capacity
+from sparkify_assets.churn.cutoffs import slice_of_row
 from sparkify_assets.errors import LakeError
-from sparkify_assets.resources.lake import Lake
+from sparkify_assets.resources.lake import Lake, as_promised
+from sparkify_assets.storage import write_part
 from sparkify_assets.tables import FEATURE_TABLE, TABLES, USER_LABELS
 from sparkify_assets_tests.running import (
     Run,
@@ -30,6 +33,7 @@ from sparkify_assets_tests.running import (
     tables,
     versions,
 )
+from sparkify_assets_tests.serving import serving
 
 LAST_LINE = "The run failed. Tables that are not named above are as they were."
 TMPFS_BYTES = 32 * 2**20
@@ -143,7 +147,7 @@ def test_a_log_without_users_is_said_so(
     said = command(own, tmp_path / "log.json")
     assert said.code == 1
     assert said.lines[-2:] == [
-        "  FAILED cleaned events: None of the log's 1,500 events is of a known user: expected are "
+        "  FAILED clean events: None of the log's 1,500 events is of a known user: expected are "
         "events with a userId, and with auth Logged In or Cancelled.",
         LAST_LINE,
     ]
@@ -151,6 +155,25 @@ def test_a_log_without_users_is_said_so(
         "raw_events",
         "rejected_lines",
     }
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_an_address_hides_is_kept_nowhere(
+    answers: bool, lines: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sparkify_assets.events.source._FIRST_PAUSE_SECONDS", 0.001)
+    with serving() as server:
+        server.content = b"\n".join(lines)
+        address = server.url().replace("//", "//user:secret@")
+        if not answers:
+            server.statuses = [503] * 99
+        done = run(Lake(str(tmp_path / "lake")), address, "raw_events", "rejected_lines")
+    assert done.success == answers
+    assert "secret" not in done.said
+    assert not [event for event in done.result.all_events if "secret" in repr(event)]
+    for file in tmp_path.rglob("*"):
+        assert "secret" not in file.name
+        assert not file.is_file() or b"secret" not in file.read_bytes(), file
 
 
 # A log with bad lines
@@ -184,7 +207,7 @@ def test_odd_lines_are_kept_or_rejected_one_by_one(
     log = tmp_path / "log.json"
     log.write_bytes(b"\n".join(whole))
     lake = Lake(str(tmp_path / "lake"))
-    found = run(lake, log, "raw_events", "rejected_lines", "cleaned_events")
+    found = run(lake, log, "raw_events", "rejected_lines", "cleaned_events", "label_days")
     assert all(found.checks.values())
     written = tables(lake, "raw_events", "rejected_lines", "cleaned_events")
 
@@ -215,8 +238,8 @@ def test_too_many_rejected_lines_stop_the_run(
     assert unusual.startswith("  WARNING raw_events.as_many_rows_as_usual: Expected: 48,")
     assert failed == (
         "  CHECK FAILED rejected_lines.few_lines_are_rejected: Expected: at most 1.00% of the "
-        "lines not to be events. Found: 20 of 1,520 lines (1.32%) that are not events. To look: "
-        f"import polars as pl; print(pl.read_delta({place!r}))"
+        "lines not to be events. Found: 20 of 1,520 lines of the log (1.32%) that are not events. "
+        f"To look: import polars as pl; print(pl.read_delta({place!r}))"
     )
     assert last == LAST_LINE
     assert [line.split()[:2] for line in said.lines[:2]] == [
@@ -255,6 +278,17 @@ def spoilt(name: str, value: float | None, *, learned: bool) -> Callable[..., pl
     )
 
 
+def with_features(lake: Lake, change: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
+    """Other rows in the slices of the feature table."""
+    version = lake.version("mini", "feature_table")
+    changed = change(lake.read_polars("mini", FEATURE_TABLE)).with_columns(slice=slice_of_row())
+    parts = [
+        write_part(f"{version.path}/{name}", as_promised(FEATURE_TABLE, rows))
+        for (name,), rows in changed.partition_by("slice", as_dict=True).items()
+    ]
+    lake.commit("mini", FEATURE_TABLE, parts, version.metadata, slices=version.slices)
+
+
 @pytest.mark.parametrize(
     ("asset", "change", "message"),
     [
@@ -276,8 +310,7 @@ def spoilt(name: str, value: float | None, *, learned: bool) -> Callable[..., pl
 def test_a_bad_feature_table_leaves_model_and_scores_as_they_were(
     asset: str, change: Callable[..., pl.DataFrame], message: str, own: Lake
 ) -> None:
-    said = own.version("mini", "feature_table").metadata
-    own.write_polars("mini", FEATURE_TABLE, change(own.read_polars("mini", FEATURE_TABLE)), said)
+    with_features(own, change)
     found = run(own, None, asset)
     assert not found.success
     (failed,) = [line for line in found.said.splitlines() if "FAILED" in line]
@@ -286,11 +319,8 @@ def test_a_bad_feature_table_leaves_model_and_scores_as_they_were(
 
 
 def test_unknown_and_constant_features_are_learned_from_and_scored(own: Lake) -> None:
-    said = own.version("mini", "feature_table").metadata
-    table = own.read_polars("mini", FEATURE_TABLE).with_columns(
-        session_rate_ratio=pl.lit(None, pl.Float64), is_paid=pl.lit(1.0)
-    )
-    own.write_polars("mini", FEATURE_TABLE, table, said)
+    unknown, constant = pl.lit(None, pl.Float64), pl.lit(1.0)
+    with_features(own, lambda rows: rows.with_columns(session_rate_ratio=unknown, is_paid=constant))
     found = run(own, None, "trained_model", "churn_scores")
     assert found.success
     assert tables(own, "churn_scores")["churn_scores"]["probability"].is_between(0, 1).all()
@@ -378,8 +408,9 @@ def before(finished: Run) -> dict[str, pl.DataFrame]:
     "assets",
     [
         ("raw_events", "rejected_lines"),
-        ("cleaned_events",),
+        ("cleaned_events", "label_days"),
         ("user_labels", "user_days"),
+        ("user_kinds",),
         ("feature_table",),
         ("trained_model",),
         ("model_registry",),
@@ -457,14 +488,21 @@ sys.exit(main(["--partition", "mini"]))
 
 
 def test_a_terminal_shows_no_stack_trace(
-    finished: Run, simulated_log: Path, before: dict[str, pl.DataFrame], tmp_path: Path
+    finished: Run,
+    simulated_log: Path,
+    before: dict[str, pl.DataFrame],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """The disk is full when Spark's tasks clean: Python and Java would have much to say of it."""
+    # By another name, so that every day is of another file than before.
+    log = tmp_path_factory.mktemp("log") / "log.json"
+    shutil.copy(simulated_log, log)
     room = finished.lake.version("mini", "raw_events").size + 300_000
     with nearly_full(tmp_path, finished, free_bytes=room) as lake:
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", _WITHOUT_FORESIGHT],
-            env=environment(lake, simulated_log),
+            env=environment(lake, log),
             capture_output=True,
             text=True,
         )
@@ -477,9 +515,9 @@ def test_a_terminal_shows_no_stack_trace(
         ["Materializing", "mini"],
         ["raw_events", f"{before['raw_events'].height:,}"],
         ["rejected_lines", "0"],
-        ["FAILED", "cleaned"],
+        ["FAILED", "clean"],
         ["The", "run"],
     ]
-    assert f"FAILED cleaned events: The disk of {lake.root} is full (" in told[3]
+    assert f"FAILED clean events: The disk of {lake.root} is full (" in told[3]
     assert newer == {"raw_events", "rejected_lines"}
     assert_frame_equal(written["cleaned_events"], before["cleaned_events"])

@@ -1,11 +1,11 @@
-"""Where a user's raw events stand."""
+"""Buckets of users."""
 
 from __future__ import annotations
 
 import polars as pl
 import pytest
 
-from sparkify_assets.events.buckets import BUCKET, BUCKETS, buckets, in_order, ranges, with_buckets
+from sparkify_assets.events.buckets import BUCKET, BUCKETS, buckets, ranges, with_buckets
 
 
 def test_buckets_are_for_good() -> None:
@@ -22,7 +22,7 @@ def test_ranges_hold_every_bucket_once(count: int) -> None:
 
 def test_users_without_an_id_are_kept() -> None:
     events = pl.DataFrame({"user_id": ["2", None, "", "2"], "ts": [3, 2, 1, 0]})
-    found = in_order(with_buckets(events))
+    found = with_buckets(events)
     assert found[BUCKET].null_count() == 0
     assert found.filter(user_id="2")["ts"].to_list() == [3, 0]
     assert found.filter(pl.col("user_id").is_null())["ts"].to_list() == [2]

@@ -98,6 +98,29 @@ def test_the_same_title_by_two_artists_is_two_songs() -> None:
     assert rows["song_key"].n_unique() == 2
 
 
+def test_a_repeat_in_another_file_goes() -> None:
+    """What is read of a day lies in as many parts as there are files with events of it."""
+    twice = raw("1", at(0, 1), source_file="a.json"), raw("1", at(0, 1), source_file="b.json")
+    other = raw("1", at(0, 1), source_file="b.json", level="paid")
+    assert clean(raw_events(*twice, other))["level"].to_list() == ["free", "paid"]
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 2)] * 4), min_size=1, max_size=20))
+def test_days_are_cleaned_one_by_one_as_all_together(rows: list[tuple[int, ...]]) -> None:
+    log = raw_events(
+        *(
+            raw(str(user), at(day, 23), item_in_session=item, level=f"{level}")
+            for user, day, item, level in rows
+        )
+    )
+    by_day = log.with_columns(day=pl.from_epoch("ts", "ms").dt.date()).partition_by(
+        "day", include_key=False
+    )
+    one_by_one = pl.concat([clean(of_day) for of_day in by_day])
+    order = ["user_id", "event_time"]
+    assert one_by_one.sort(order, maintain_order=True).equals(clean(log))
+
+
 @settings(deadline=None)
 @given(st.permutations(range(6)))
 def test_the_order_of_lines_does_not_matter(order: list[int]) -> None:

@@ -40,7 +40,7 @@ sys.exit(0 if done.success else done.said)
 """
 # Half a minute each on a quiet machine.
 pytestmark = pytest.mark.timeout(900)
-READ = ("raw_events", "rejected_lines", "cleaned_events")
+READ = ("raw_events", "rejected_lines", "cleaned_events", "label_days")
 FIRST_PART_SECONDS = 240
 
 
@@ -115,9 +115,7 @@ def test_a_worker_that_dies_while_the_log_is_read_is_done_without(
 ) -> None:
     lake = Lake(str(tmp_path / "lake"))
     with cluster(tmp_path) as running:
-        driver = start(
-            running, lake, simulated_log, "raw_events", "rejected_lines", "cleaned_events"
-        )
+        driver = start(running, lake, simulated_log, *READ)
         end = time.monotonic() + FIRST_PART_SECONDS
         while not list(Path(lake.root).glob("mini/raw_events/*/*.parquet")):
             assert driver.poll() is None, finish(driver)

@@ -6,10 +6,10 @@ from datetime import date, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sparkify_assets.churn import days, features, kinds
+from sparkify_assets.churn import days, features, kinds, labels
 from sparkify_assets.tables import FEATURE_TABLE, USER_DAYS
 from sparkify_assets_tests.frames import START, at, event, events
 from sparkify_assets_tests.test_days import random_events
@@ -29,11 +29,17 @@ def features_at(rows_of_events: pl.DataFrame, *cutoffs: date) -> pl.DataFrame:
         .join(pl.DataFrame({"as_of": list(cutoffs)}, schema={"as_of": pl.Date}), how="cross")
     )
     rows = rows.with_columns(protocol=pl.lit("forecast"), label=pl.lit(False))
+    return features.features(table, rows, *learned(table, *cutoffs), LOG_START).sort(
+        "user_id", "as_of"
+    )
+
+
+def learned(table: pl.DataFrame, *cutoffs: date) -> tuple[pl.DataFrame, list[kinds.Kinds]]:
+    """What is usual before each cutoff, and the kinds of users."""
     usual = features.population_rates([features.population_totals(table)], list(cutoffs), LOG_START)
     first = table.group_by("user_id").agg(pl.col("first_event_at").min())["first_event_at"]
     lessons = kinds.lessons(first, LOG_START, day(28))
-    known_kinds = kinds.learn(kinds.steps(table, lessons), lessons)
-    return features.features(table, rows, usual, known_kinds, LOG_START).sort("user_id", "as_of")
+    return usual, kinds.learn(kinds.steps(table, lessons), lessons)
 
 
 def test_the_contract_names_every_feature_once() -> None:
@@ -116,6 +122,51 @@ def test_nothing_at_or_after_the_cutoff_reaches_a_feature(
     alone = features_at(events(*before), day(CUTOFF))
     for changed in ([*before, *after], [*invented, *before]):
         assert features_at(events(*changed), day(CUTOFF)).equals(alone)
+
+
+@given(random_events)
+@example(  # A plain division by a constant is rounded otherwise in a frame of one row.
+    [
+        event(user, at(0) + timedelta(seconds=second), session_id=1, level="free")
+        for user, second in (("1", 0), ("1", 1), ("2", 0))
+    ]
+)
+@settings(deadline=None, max_examples=30)
+def test_a_users_features_do_not_depend_on_who_else_is_in_the_frame(rows: list[dict]) -> None:
+    """To the last digit: tasks hold other users from day to day."""
+    cutoff = day(22)
+    table = days.user_days(days.in_order(events(*rows))).select(USER_DAYS.names)
+    wanted = (
+        table.select("user_id")
+        .unique()
+        .with_columns(protocol=pl.lit("forecast"), as_of=cutoff, label=pl.lit(False))
+    )
+    usual, known_kinds = learned(table, cutoff)
+
+    def of(some: pl.DataFrame) -> pl.DataFrame:
+        users = some["user_id"].unique()
+        mine = wanted.filter(pl.col("user_id").is_in(users.implode()))
+        return features.features(some, mine, usual, known_kinds, LOG_START).sort("user_id")
+
+    together = of(table)
+    alone = [of(part) for _, part in table.group_by("user_id")]
+    if alone:
+        assert pl.concat(alone).sort("user_id").equals(together)
+
+
+@given(random_events)
+@settings(deadline=None, max_examples=30)
+def test_population_totals_add_up_over_days_of_users_whose_first_day_is_known(
+    rows: list[dict],
+) -> None:
+    ordered = days.in_order(events(*rows))
+    table, first = days.user_days(ordered), labels.first_days(labels.label_days(ordered))
+    split = [features.population_totals(part, first) for _, part in table.group_by("day")]
+    assert sum(part["new_users"].sum() for part in split) == first.height * 10**6
+    together = features.population_totals(table).sort("day")
+    assert together.height == len(split)
+    if split:
+        assert pl.concat(split).sort("day").equals(together)
 
 
 @given(random_events)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import os
 import random
 import tempfile
 from collections.abc import Callable
@@ -22,7 +23,8 @@ from sparkify_assets.errors import LakeError, SourceError
 from sparkify_assets.events import buckets, parse
 from sparkify_assets.events import ingest as module
 from sparkify_assets.events.buckets import BUCKET
-from sparkify_assets.events.ingest import IngestReport, cut, ingest
+from sparkify_assets.events.ingest import IngestReport, cut, ingest, slice_of
+from sparkify_assets.events.log import identity
 from sparkify_assets.events.parse import parse_block
 from sparkify_assets.events.source import LogFile, find_log_files
 from sparkify_assets.tables import RAW_EVENTS, REJECTED_LINES, PartFile
@@ -60,11 +62,9 @@ def log_of(path: Path) -> list[LogFile]:
 
 
 def read(folder: Path, parts: list[PartFile], columns: list[str]) -> pl.DataFrame:
-    frames = [pl.read_parquet(folder.parent / part.path) for part in parts]
+    frames = [pl.read_parquet(folder / part.path) for part in parts]
     assert [frame.height for frame in frames] == [part.rows for part in parts]
-    assert [(folder.parent / part.path).stat().st_size for part in parts] == [
-        part.size for part in parts
-    ]
+    assert [(folder / part.path).stat().st_size for part in parts] == [part.size for part in parts]
     return pl.concat(frames) if frames else pl.DataFrame(schema=dict.fromkeys(columns))
 
 
@@ -85,7 +85,7 @@ class Lake:
 
     @property
     def files(self) -> list[Path]:
-        return [*self.events.glob("*"), *self.rejected.glob("*")]
+        return [*self.events.glob("*/*"), *self.rejected.glob("*/*")]
 
 
 @pytest.fixture
@@ -111,22 +111,53 @@ def test_every_line_is_in_one_table(spark: SparkSession, lake: Lake, tmp_path: P
     }
     assert len(report.events) > 5
     assert sorted(lake.files) == sorted(
-        [lake.events.parent / p.path for p in report.events]
-        + [lake.rejected.parent / p.path for p in report.rejected]
+        [lake.events / p.path for p in report.events]
+        + [lake.rejected / p.path for p in report.rejected]
     )
 
 
-def test_a_part_is_in_order_of_its_users_buckets(
+def test_a_part_is_in_order_of_time_and_says_between_what_it_lies(
     spark: SparkSession, lake: Lake, tmp_path: Path
 ) -> None:
-    (tmp_path / "log.json").write_bytes(some_lines(500))
+    backwards = b"\n".join(reversed(some_lines(500).splitlines()))
+    (tmp_path / "log.json").write_bytes(backwards)
     report = lake.ingest(spark, log_of(tmp_path / "log.json"), block_bytes=10_000)
+    assert len(report.events) > 1
     for part in report.events:
-        rows = pl.read_parquet(lake.events.parent / part.path)
-        assert rows[BUCKET].is_sorted()
+        rows = pl.read_parquet(lake.events / part.path)
+        assert rows["ts"].is_sorted()
+        assert part.bounds == {"ts": (rows["ts"][0], rows["ts"][-1])}
         assert rows[BUCKET].to_list() == buckets.buckets(rows["user_id"]).to_list()
-        in_time = rows.select(pl.col("ts").diff().over("user_id")).to_series().drop_nulls()
-        assert (in_time > 0).all(), "a user's events stay in the order of the log"
+
+
+def test_events_of_the_same_time_stay_in_the_order_of_the_log(
+    spark: SparkSession, lake: Lake, tmp_path: Path
+) -> None:
+    told = [json.dumps(json.loads(event(number)) | {"ts": 1538352117000}) for number in range(50)]
+    (tmp_path / "log.json").write_text("\n".join(told))
+    report = lake.ingest(spark, log_of(tmp_path / "log.json"))
+    (part,) = report.events
+    rows = pl.read_parquet(lake.events / part.path)
+    assert rows["session_id"].to_list() == list(range(50))
+
+
+def test_a_file_is_reported_and_stored_apart_from_others(
+    spark: SparkSession, lake: Lake, tmp_path: Path
+) -> None:
+    one, two = event(1) + b"\nno event\n", event(2) + b"\n" + event(86_400_000)
+    (tmp_path / "one.json").write_bytes(one)
+    (tmp_path / "two.json").write_bytes(two)
+    report = lake.ingest(spark, log_of(tmp_path))
+    first, second = report.files["one.json"], report.files["two.json"]
+    assert (first.lines, first.events, first.rejected, first.bytes_read) == (2, 1, 1, len(one))
+    assert (second.lines, second.events, second.rejected, second.bytes_read) == (2, 2, 0, len(two))
+    assert first.days == {"2018-10-01": 1}
+    assert second.days == {"2018-10-01": 1, "2018-10-02": 1}
+    assert {part.slice: part.rows for part in report.events} == {
+        slice_of("one.json"): 1,
+        slice_of("two.json"): 2,
+    }
+    assert [part.slice for part in report.rejected] == [slice_of("one.json")]
 
 
 def test_a_full_part_is_written_before_the_task_ends(
@@ -136,10 +167,40 @@ def test_a_full_part_is_written_before_the_task_ends(
     blocks = cut(log_of(tmp_path / "log.json")[0], 10_000)
     folders = {"events_folder": str(lake.events), "rejected_folder": str(lake.rejected)}
     with mock.patch.object(module, "_PART_BYTES", 25_000):
-        (outcome,) = module._run(blocks, **folders, chunk_bytes=10_000)
+        (outcome,) = module._run(blocks, **folders, chunk_bytes=10_000, until=parse.LATEST)
     assert len(blocks) > len(outcome.events) > 1
     assert sum(part.rows for part in outcome.events) == 980
-    assert outcome.tallies["log.json"].lines == 1_000
+    assert outcome.files["log.json"].lines == 1_000
+
+
+def test_a_few_bytes_that_become_many_lines_take_no_more_memory_than_a_log(
+    spark: SparkSession, lake: Lake, tmp_path: Path
+) -> None:
+    """A compressed file of next to nothing may hold millions of lines that are none."""
+    whole = event(1) + b"\n" + b"\n{}\n" * 500 + b"0\n" * 2_000 + b"la" * 5_000 + b"\n" * 99
+    (tmp_path / "log.json.gz").write_bytes(gzip.compress(whole))
+    seen: list[int] = []
+
+    def watched(data: bytes, **how: Any) -> parse.ParsedBlock:
+        parsed = parse_block(data, **how)
+        seen.append(parsed.lines)
+        return parsed
+
+    with (
+        mock.patch.object(module, "_LINES_TOGETHER", 100),
+        mock.patch.object(module, "_PART_LINES", 300),
+        mock.patch.object(module, "parse_block", watched),
+    ):
+        folders = {"events_folder": str(lake.events), "rejected_folder": str(lake.rejected)}
+        blocks = cut(log_of(tmp_path / "log.json.gz")[0], 10_000)
+        (outcome,) = module._run(blocks, **folders, chunk_bytes=10_000, until=parse.LATEST)
+    assert max(seen) <= 100
+    assert max(part.rows for part in outcome.rejected) <= 300 + 100
+    rejected = read(lake.rejected, outcome.rejected, REJECTED_LINES.names)
+    expected = parse_block(whole, source_file="log.json.gz", offset=0, first=True)
+    assert rejected.sort("byte_offset").equals(expected.rejected)
+    assert outcome.files["log.json.gz"].lines == expected.lines
+    assert outcome.files["log.json.gz"].reasons.total() == expected.rejected.height
 
 
 def test_no_rejected_lines_no_rejected_files(
@@ -170,6 +231,42 @@ def test_compressed_files_give_the_same_tables(
             rejected.filter(source_file=name)["byte_offset"].sort().to_list()
             == rejected.filter(source_file="plain.json")["byte_offset"].sort().to_list()
         )
+
+
+@pytest.mark.parametrize("ending", COMPRESS)
+def test_a_compressed_file_of_several_members(
+    spark: SparkSession, lake: Lake, tmp_path: Path, ending: str
+) -> None:
+    """As parallel compressors and `cat` make them; a line may lie in two, and one may be empty."""
+    data, compress = some_lines(1_000), COMPRESS[ending]
+    middle = len(data) // 2 + 5
+    members = [compress(part) for part in (b"", data[:middle], data[middle:], b"")]
+    (tmp_path / f"log.json.{ending}").write_bytes(b"".join(members))
+    report = lake.ingest(spark, log_of(tmp_path / f"log.json.{ending}"))
+    expected = parse_block(data, source_file=f"log.json.{ending}", offset=0, first=True)
+    events, rejected = lake.tables(report)
+    assert events.equals(expected.events.sort("session_id"))
+    assert rejected.equals(expected.rejected)
+
+
+@pytest.mark.parametrize("ending", COMPRESS)
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (b"and what is no member", "it is damaged or cut off"),
+        (None, "is not an event log: none of its"),  # packed twice
+        (b"", r"holds no lines"),
+    ],
+)
+def test_a_compressed_file_that_holds_something_else(
+    spark: SparkSession, lake: Lake, tmp_path: Path, ending: str, extra: bytes | None, message: str
+) -> None:
+    compress, data = COMPRESS[ending], some_lines(100)
+    content = compress(compress(data)) if extra is None else compress(data if extra else b"")
+    (tmp_path / f"log.json.{ending}").write_bytes(content + (extra or b""))
+    with pytest.raises(SourceError, match=rf"^log\.json\.{ending} .*{message}"):
+        lake.ingest(spark, log_of(tmp_path / f"log.json.{ending}"))
+    assert lake.files == []
 
 
 @pytest.mark.parametrize("ending", COMPRESS)
@@ -253,7 +350,7 @@ def test_many_small_files_share_tasks(spark: SparkSession, lake: Lake, tmp_path:
     for number in range(40):
         (tmp_path / f"{number}.json").write_bytes(event(number))
     report = lake.ingest(spark, log_of(tmp_path))
-    assert len(report.events) == 6
+    assert {part.slice for part in report.events} == {slice_of(f"{n}.json") for n in range(40)}
     events, _ = lake.tables(report)
     assert events["session_id"].to_list() == list(range(40))
     assert events["source_file"].to_list() == [f"{number}.json" for number in range(40)]
@@ -333,3 +430,16 @@ def test_real_rows(spark: SparkSession, lake: Lake, real_rows: Path) -> None:
     assert (report.lines, report.event_rows, report.rejected_rows) == (10_921, 10_921, 0)
     report = lake.ingest(spark, log_of(real_rows / "full_events_first_1000.jsonl.gz"))
     assert (report.lines, report.event_rows, report.rejected_rows) == (1_000, 1_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("one", "same"),
+    [
+        ("logs", os.path.abspath("logs") + "/"),
+        ("s3://bucket/logs", " s3://bucket/logs/ "),
+        ("s3://key:old@bucket/logs", "s3://key:new@bucket/logs"),
+        ("https://host/log.json?signature=old", "https://host/log.json?signature=new"),
+    ],
+)
+def test_a_log_is_the_same_however_its_place_is_written(one: str, same: str) -> None:
+    assert identity(one) == identity(same) != identity("s3://bucket/other")

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from sparkify_assets.churn import days, kinds, moves
-from sparkify_assets.tables import USER_DAYS
+from sparkify_assets.resources.lake import as_promised
+from sparkify_assets.tables import USER_DAYS, USER_KINDS
 from sparkify_assets_tests.frames import START, at, event, events
 
 CUTOFFS = [START.date() + timedelta(days=n) for n in (14, 28)]
@@ -111,6 +112,42 @@ def test_any_split_of_the_users_gives_the_same_to_the_last_digit() -> None:
     one = chances(table, together, *CUTOFFS).sort("user_id", "as_of")
     other = pl.concat([chances(part, apart, *CUTOFFS) for part in parts]).sort("user_id", "as_of")
     assert one.equals(other)
+
+
+def assert_same_kinds(some: list[kinds.Kinds], others: list[kinds.Kinds]) -> None:
+    assert [known.as_of for known in some] == [known.as_of for known in others]
+    for one, other in zip(some, others, strict=True):
+        for name in ("chance", "share", "visits"):
+            assert np.array_equal(getattr(one, name), getattr(other, name)), name
+
+
+WEEKS = [START.date() + timedelta(days=7 * n) for n in range(1, 5)]
+WEEKLY = pl.DataFrame({"as_of": WEEKS, "share": [1.0, 1.0, 0.8, 0.5]})
+
+
+@pytest.mark.parametrize("known", [0, 1, 2, 3, 4])
+def test_learning_goes_on_from_what_was_learned_to_the_last_digit(known: int) -> None:
+    table, _ = crowd(30)
+    at_once = kinds.learn(kinds.steps(table, WEEKLY), WEEKLY)
+    assert len(at_once) == 4
+    until = WEEKS[known - 1] if known else START.date()
+    taken = kinds.steps(table.filter(pl.col("day") < until), WEEKLY.head(known))
+    before = kinds.learn(taken, WEEKLY.head(known))
+    kept = kinds.from_rows(pl.concat([each.to_rows() for each in before])) if before else []
+    after = kinds.learn(kinds.steps(table, WEEKLY), WEEKLY, before=kept)
+    assert len(after) == 4 - known
+    assert_same_kinds([*kept, *after], at_once)
+
+
+def test_kinds_are_stored_and_read_to_the_last_digit() -> None:
+    table, _ = crowd(20)
+    known = kinds.learn(kinds.steps(table, WEEKLY), WEEKLY)
+    rows = pl.concat([each.to_rows() for each in reversed(known)])
+    assert as_promised(USER_KINDS, rows).equals(rows)
+    assert rows.height == 4 * kinds.COUNT
+    assert rows["share"].sum() == pytest.approx(4)
+    assert_same_kinds(kinds.from_rows(rows), known)
+    assert kinds.from_rows(rows.clear()) == []
 
 
 def test_nothing_learned_is_unknown_and_few_users_are_all_taken() -> None:

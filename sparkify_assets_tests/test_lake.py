@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -11,9 +12,9 @@ from polars.testing import assert_frame_equal
 from pyspark.sql import SparkSession
 
 from sparkify_assets.errors import ConflictError, LakeError
-from sparkify_assets.resources.lake import Lake
+from sparkify_assets.resources.lake import Lake, Version
 from sparkify_assets.storage import Range, explained, write_part
-from sparkify_assets.tables import REJECTED_LINES, USER_LABELS
+from sparkify_assets.tables import REJECTED_LINES, USER_LABELS, Slice
 from sparkify_assets_tests.frames import at
 from sparkify_assets_tests.running import read_with_duckdb
 
@@ -58,6 +59,21 @@ def test_datasets_are_apart(lake: Lake) -> None:
     lake.write_polars("mini", REJECTED_LINES, rejected(1))
     with pytest.raises(LakeError, match="Materialize rejected_lines for full first"):
         lake.version("full", "rejected_lines")
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "../mini", "/mini", "x/../../mini", "..\\mini"])
+def test_no_dataset_lies_outside_of_the_lake(lake: Lake, name: str) -> None:
+    """A run's partition is a tag, which may be any text."""
+    for ask in (
+        lambda: lake.folder(name, "rejected_lines"),
+        lambda: lake.exists(name, "rejected_lines"),
+        lambda: lake.read_file(name, "churn_report/churn_report.html"),
+        lambda: lake.write_file(name, "churn_report/churn_report.html", b""),
+        lambda: lake.write_polars(name, REJECTED_LINES, rejected(1)),
+    ):
+        with pytest.raises(LakeError, match="cannot be a dataset's name"):
+            ask()
+    assert not Path(lake.root).exists()
 
 
 def test_spark_writes_and_reads_what_duckdb_and_polars_read(
@@ -178,3 +194,87 @@ def test_a_file_is_replaced_whole(lake: Lake) -> None:
     path = Path(lake.write_file("mini", "report/page.html", b"new"))
     assert path.read_bytes() == b"new"
     assert [p.name for p in path.parent.iterdir()] == ["page.html"]
+
+
+def in_slices(lake: Lake, after: int, keys: dict[str, str], **made: tuple[int, ...]) -> Version:
+    """Commit slices by their keys; made: the byte offsets of those that are made anew."""
+    folder = lake.folder("mini", "rejected_lines")
+    parts = [write_part(f"{folder}/{name}", rejected(*rows)) for name, rows in made.items()]
+    slices = {name: Slice(key) for name, key in keys.items()}
+    return lake.commit("mini", REJECTED_LINES, parts, after=after, slices=slices)
+
+
+def offsets(lake: Lake) -> list[int]:
+    return sorted(lake.read_polars("mini", REJECTED_LINES)["byte_offset"])
+
+
+def test_slices_of_the_same_key_stay_and_the_others_are_replaced(lake: Lake) -> None:
+    in_slices(lake, -1, {"a": "1", "b": "1", "c": "1"}, a=(1, 2), b=(3,), c=(4,))
+    files = set(lake.files("mini", "rejected_lines", {"a"}))
+    version = in_slices(lake, 0, {"a": "1", "b": "2"}, b=(5, 6))
+    assert offsets(lake) == [1, 2, 5, 6]
+    assert set(lake.files("mini", "rejected_lines", {"a"})) == files
+    assert {name: each.key for name, each in version.slices.items()} == {"a": "1", "b": "2"}
+    assert lake.files_since("mini", "rejected_lines", 0) == lake.files(
+        "mini", "rejected_lines", {"b"}
+    )
+
+
+def test_a_slice_that_is_made_again_by_the_same_key_is_there_once(lake: Lake) -> None:
+    in_slices(lake, -1, {"a": "1"}, a=(1,))
+    in_slices(lake, 0, {"a": "1"}, a=(1,))
+    assert offsets(lake) == [1]
+
+
+def test_slices_made_from_an_older_version_are_refused(lake: Lake) -> None:
+    in_slices(lake, -1, {"a": "1"}, a=(1,))
+    in_slices(lake, 0, {"a": "1", "b": "1"}, b=(2,))
+    with pytest.raises(ConflictError, match="has changed meanwhile"):
+        in_slices(lake, 0, {"a": "1", "c": "1"}, c=(3,))
+    assert offsets(lake) == [1, 2]
+
+
+def test_no_slice_of_another_contract_is_lost_unseen(lake: Lake) -> None:
+    in_slices(lake, -1, {"a": "1", "b": "1"}, a=(1,))
+    text = replace(REJECTED_LINES.columns[-1], meaning="Said otherwise")
+    other = replace(REJECTED_LINES, columns=(*REJECTED_LINES.columns[:-1], text))
+    assert lake.newest("mini", other) == (0, {})
+    with pytest.raises(ValueError, match="slices of another contract: \\['a'\\]"):
+        lake.commit("mini", other, [], slices={"a": Slice("1"), "b": Slice("1")})
+    assert offsets(lake) == [1]
+    carried = list(lake.carried_over("mini", other, {"a"}))
+    lake.commit("mini", other, carried, slices={"a": Slice("1"), "b": Slice("1")})
+    assert offsets(lake) == [1]
+
+
+def test_missing_values_are_those_of_the_slices_that_are_held(lake: Lake) -> None:
+    folder = lake.folder("mini", "rejected_lines")
+    blank = rejected(1).with_columns(text=pl.lit(None, pl.String))
+    lake.commit(
+        "mini",
+        REJECTED_LINES,
+        [write_part(f"{folder}/a", blank), write_part(f"{folder}/b", rejected(2))],
+        slices={"a": Slice("1"), "b": Slice("1")},
+    )
+    assert lake.version("mini", "rejected_lines").nulls["text"] == 1
+    version = in_slices(lake, 0, {"b": "1", "c": "1"}, c=(3,))
+    assert version.nulls == dict.fromkeys(REJECTED_LINES.names, 0)
+
+
+def test_parts_say_between_what_their_rows_lie(lake: Lake) -> None:
+    folder = lake.new_parts("mini", "rejected_lines")
+    part = write_part(folder, rejected(3, 9), bounded=["byte_offset"])
+    lake.commit("mini", REJECTED_LINES, [part])
+    (found,) = lake.parts("mini", "rejected_lines")
+    assert found.bounds == {"byte_offset": (3, 9)}
+    assert found.may_hold(Range("byte_offset", 9, 12))
+    assert not found.may_hold(Range("byte_offset", 10, 12))
+
+
+def test_columns_that_an_earlier_contract_did_not_have_are_null(lake: Lake) -> None:
+    folder = lake.new_parts("mini", "rejected_lines")
+    parts = [write_part(folder, rejected(1).drop("text")), write_part(folder, rejected(2))]
+    lake.commit("mini", REJECTED_LINES, parts)
+    found = lake.read_polars("mini", REJECTED_LINES).sort("byte_offset")
+    assert found.columns == REJECTED_LINES.names
+    assert found["text"].is_null().to_list() == [True, False]

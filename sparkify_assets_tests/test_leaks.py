@@ -14,6 +14,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from sparkify_assets.checks import leaks as checking
 from sparkify_assets.checks.leaks import of_another_making, said
 from sparkify_assets.churn import (
     cutoffs,
@@ -74,7 +75,7 @@ def audited(log: pl.DataFrame, among: int = 10) -> leaks.Audited:
     """The first users by what the code now makes of them; the others are the population."""
     ours = pl.col("user_id").cast(pl.Int64) <= among
     ordered = days.in_order(log)
-    of_users = labels.user_labels(ordered)
+    of_users = labels.user_labels(labels.label_days(ordered))
     wanted = pl.concat(
         [
             cutoffs.forecast_rows(of_users, cutoffs.forecast_cutoffs(LOG), LOG),
@@ -307,6 +308,22 @@ def test_tables_that_were_not_made_of_each_other_are_not_compared(lake: Any) -> 
     text = found.description or ""
     assert "user_days is made of version 1 of cleaned_events, which is in the lake" in text
     assert text.endswith("Materialize user_days and feature_table of mini again.")
+
+
+def test_what_another_run_replaces_meanwhile_is_no_leak(
+    lake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = checking.changed_features
+
+    def while_another_writes(*of: Any) -> pl.DataFrame:
+        found = looked(*of)
+        lake.write_polars("mini", CLEANED_EVENTS, lake.read_polars("mini", CLEANED_EVENTS))
+        return found
+
+    monkeypatch.setattr(checking, "changed_features", while_another_writes)
+    check = run_checks(lake)[CHECK]
+    assert not check.passed
+    assert "another run replaced some of them" in (check.description or "")
 
 
 def test_many_changed_features_are_counted() -> None:

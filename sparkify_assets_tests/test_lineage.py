@@ -14,6 +14,7 @@ from sparkify_assets.lineage import lineage, made_of
 from sparkify_assets.tables import (
     CLEANED_EVENTS,
     FEATURE_TABLE,
+    LABEL_DAYS,
     RAW_EVENTS,
     TABLES,
     USER_DAYS,
@@ -29,10 +30,13 @@ NO_ORIGIN = {
     "raw_events": set(RAW_EVENTS.names),
     "rejected_lines": set(TABLES["rejected_lines"].names),
     # Said by the run, not by a row.
+    "user_kinds": {"as_of", "kind"},
     "feature_table": {"protocol"},
-    "trained_model": {"libraries", "horizon_days", "feature_table_version"},
+    "trained_model": {"libraries", "horizon_days", "feature_table_version", "log_end"},
     "evaluation_predictions": {"repeat"},
     "evaluation_metrics": {"metric"},
+    "churn_scores": {"scored_at", "backfilled"},
+    "live_metrics": {"metric"},
 }
 
 
@@ -64,7 +68,9 @@ def test_features_go_back_to_raw_fields() -> None:
 def test_tables_are_made_of_tables() -> None:
     assert made_of("raw_events") == []
     assert made_of("cleaned_events") == ["raw_events"]
-    assert set(made_of("churn_scores")) == {"feature_table", "model_registry"}
+    assert made_of("user_labels") == ["label_days"]
+    assert set(made_of("churn_scores")) == {"feature_table", "model_registry", "user_days"}
+    assert set(made_of("score_outcomes")) == {"churn_scores", "user_labels", "user_days"}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +80,7 @@ def some(finished: Run) -> dict[str, pl.DataFrame]:
     kept = pl.col("user_id").is_in(users.to_list())
     return {
         table.name: finished.lake.read_polars("mini", table).filter(kept)
-        for table in (RAW_EVENTS, CLEANED_EVENTS, USER_DAYS, USER_LABELS)
+        for table in (RAW_EVENTS, CLEANED_EVENTS, LABEL_DAYS, USER_DAYS, USER_LABELS)
     }
 
 
@@ -126,10 +132,13 @@ def test_days(some: dict[str, pl.DataFrame]) -> None:
     assert found > 30
 
 
+def test_days_of_labels(some: dict[str, pl.DataFrame]) -> None:
+    rows = some["cleaned_events"].select(days.EVENT_COLUMNS).sort("user_id", maintain_order=True)
+    assert check(LABEL_DAYS, CLEANED_EVENTS, rows, labels.label_days) > 8
+
+
 def test_labels(some: dict[str, pl.DataFrame]) -> None:
-    rows = some["cleaned_events"].select(days.EVENT_COLUMNS)
-    found = check(USER_LABELS, CLEANED_EVENTS, rows, lambda e: labels.user_labels(days.in_order(e)))
-    assert found > 5
+    assert check(USER_LABELS, LABEL_DAYS, some["label_days"], labels.user_labels) > 8
 
 
 def test_features(some: dict[str, pl.DataFrame]) -> None:

@@ -86,6 +86,7 @@ def test_every_metric_agrees_with_scikit_learn(seed: int, levels: int, whole: bo
             "prevalence": np.average(y, weights=w),
             "roc_auc": sklearn_metrics.roc_auc_score(y, p, sample_weight=w),
             "log_loss": sklearn_metrics.log_loss(y, p, sample_weight=w, labels=[False, True]),
+            "mean_probability": np.average(p, weights=w),
             "brier_score": sklearn_metrics.brier_score_loss(y, p, sample_weight=w),
             "f1": sklearn_metrics.f1_score(y, f, sample_weight=w, zero_division=0),
             "precision": sklearn_metrics.precision_score(y, f, sample_weight=w, zero_division=0),

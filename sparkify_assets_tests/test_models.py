@@ -87,6 +87,18 @@ def test_a_stored_model_predicts_the_same(name: str, fitted: dict[str, Model]) -
 
 
 @pytest.mark.parametrize("name", [*ALL, *CALIBRATED])
+def test_a_rows_prediction_does_not_depend_on_which_rows_are_beside_it(
+    name: str, fitted: dict[str, Model]
+) -> None:
+    """To the last digit: tasks hold other users from day to day."""
+    unseen = rows(100, seed=1)
+    together = fitted[name].predict(unseen)
+    for size in (1, 7, 64):
+        parts = [fitted[name].predict(unseen[at : at + size]) for at in range(0, 100, size)]
+        np.testing.assert_array_equal(np.concatenate(parts), together)
+
+
+@pytest.mark.parametrize("name", [*ALL, *CALIBRATED])
 def test_the_same_model_is_stored_as_the_same_bytes(name: str, fitted: dict[str, Model]) -> None:
     assert load(fitted[name].save()).save() == fitted[name].save()
 

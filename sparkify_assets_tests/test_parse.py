@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,27 +19,7 @@ from sparkify_assets.events import parse
 from sparkify_assets.events.buckets import buckets
 from sparkify_assets.events.parse import ParsedBlock, count_lines, explain, kind_of, parse_block
 from sparkify_assets.tables import RAW_EVENTS, REJECTED_LINES
-
-EVENT = {
-    "ts": 1538352117000,
-    "userId": "30",
-    "sessionId": 29,
-    "page": "NextSong",
-    "auth": "Logged In",
-    "method": "PUT",
-    "status": 200,
-    "level": "paid",
-    "itemInSession": 50,
-    "location": "Somewhere, CA",
-    "userAgent": '"An agent"',
-    "lastName": "Doe",
-    "firstName": "Jo",
-    "registration": 1538173362000,
-    "gender": "F",
-    "artist": "An artist",
-    "song": "A song",
-    "length": 277.89016,
-}
+from sparkify_assets_tests.fuzzing import EVENT
 
 
 def line(**changes: Any) -> bytes:
@@ -140,8 +121,32 @@ def test_reasons_are_counted_by_kind() -> None:
 
 def test_the_range_of_times_is_half_open() -> None:
     low, high = 631152000000, 4102444800000  # 1990-01-01, 2100-01-01
-    block = parsed(b"\n".join(line(ts=ts) for ts in (low - 1, low, high - 1, high)))
+    times = (low - 1, low, high - 1, high)
+    block = parsed(b"\n".join(line(ts=ts, registration=None) for ts in times))
     assert block.events["ts"].to_list() == [low, high - 1]
+
+
+def test_what_has_not_happened_yet_is_no_event() -> None:
+    now = datetime(2018, 10, 1, tzinfo=timezone.utc)
+    ms = int(now.timestamp() * 1000)
+    data = b"\n".join(line(ts=ts, registration=ms + 9) for ts in (ms - 1, ms, ms + 5.0))
+    block = parse_block(data, source_file="log.json", offset=0, first=True, until=now)
+    assert block.events["ts"].to_list() == [ms - 1]
+    assert block.rejected["reason"].to_list() == [
+        f"ts is in the future: {ms + more} ms" for more in (0, 5)
+    ]
+
+
+def test_an_event_long_before_its_user_registered_is_of_a_wrong_clock() -> None:
+    registered, year = 1538173362000, 365 * 86_400_000
+    times = (registered - year, registered - year - 1, registered - year - 5.0)
+    block = parsed(b"\n".join(line(ts=ts, registration=registered) for ts in times))
+    assert block.events["ts"].to_list() == [registered - year]
+    assert block.rejected["reason"].to_list() == [
+        f"ts is more than a year before registration: {registered - year - more} ms"
+        for more in (1, 5)
+    ]
+    assert parsed(line(ts=times[1], registration=None)).events.height == 1
 
 
 def test_numbers_as_other_writers_write_them() -> None:

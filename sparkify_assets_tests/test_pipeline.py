@@ -8,7 +8,9 @@ import json
 import pickle
 import random
 import re
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import pytest
 import zstandard
 from dagster_shared.record import as_dict, is_record
 from polars.testing import assert_frame_equal
+from pyspark.sql import SparkSession
 
 from sparkify_assets.checks import contracts, usual
 from sparkify_assets.churn import cutoffs, evaluation, registry
@@ -25,8 +28,9 @@ from sparkify_assets.churn.features import CORE
 from sparkify_assets.lineage import lineage
 from sparkify_assets.resources.io_manager import origin
 from sparkify_assets.resources.lake import Lake
+from sparkify_assets.storage import read_part, write_part
 from sparkify_assets.summary import summary
-from sparkify_assets.tables import EVALUATION_METRICS, TABLES
+from sparkify_assets.tables import CLEANED_EVENTS, EVALUATION_METRICS, TABLES
 from sparkify_assets_tests.running import (
     EVENTS_TO_FEATURES,
     Run,
@@ -109,6 +113,13 @@ def test_figures_are_of_a_simulated_log_if_any_of_them_is(finished: Run, tmp_pat
     }
 
 
+def test_what_runs_in_tasks_knows_nothing_of_dagster(finished: Run, spark: SparkSession) -> None:
+    """Each of Spark's workers would take seconds to import it."""
+    imported = spark.sparkContext.parallelize([0, 1], 2).map(lambda _: "dagster" in sys.modules)
+    assert finished.success
+    assert not any(imported.collect())
+
+
 def test_the_ui_shows_what_spark_did(finished: Run) -> None:
     shown = finished.materialized
     (application,) = {
@@ -121,10 +132,9 @@ def test_the_ui_shows_what_spark_did(finished: Run) -> None:
         if "spark_stages" in each
     }
     assert [stage["what"] for stage in stages["raw_events"]] == ["reading the log"]
-    assert [stage["what"] for stage in stages["cleaned_events"]] == [
-        "over ranges of user_bucket of raw_events"
-    ]
+    assert [stage["what"] for stage in stages["cleaned_events"]] == ["cleaning days"]
     assert stages["raw_events"] == stages["rejected_lines"]
+    assert stages["cleaned_events"] == stages["label_days"]
     (scoring,) = stages["churn_scores"]
     assert (scoring["what"], scoring["stages"]) == ("over the part files of feature_table", 2)
     for each in stages.values():
@@ -179,7 +189,8 @@ def test_metadata_and_other_readers_agree_with_the_table(
     delta, duck = pl.read_delta(folder), read_with_duckdb(folder)
     assert delta.columns == duck.columns == TABLES[name].names
     assert delta.height == duck.height == rows
-    assert (rows == 0) == (name == "rejected_lines")
+    # No horizon of a score has passed yet.
+    assert (rows == 0) == (name in ("rejected_lines", "score_outcomes", "live_metrics"))
 
 
 def test_every_line_is_an_event_or_rejected(
@@ -201,16 +212,25 @@ def test_tables_add_up(written: dict[str, pl.DataFrame]) -> None:
     assert sorted(cancelled) == labels.filter("churned")["user_id"].to_list()
     outcome = events.filter(pl.col("page").is_in(["Cancel", "Cancellation Confirmation"]))
     assert written["user_days"]["events"].sum() == events.height - outcome.height
+    assert written["label_days"]["events"].sum() == events.height
+    assert written["label_days"]["outcome_events"].sum() == outcome.height
 
 
-def test_a_users_clean_events_stand_together_in_time_order_in_one_file(finished: Run) -> None:
-    files = [pl.read_parquet(file) for file in finished.lake.files("mini", "cleaned_events")]
-    assert len(files) > 1
+def test_a_days_clean_events_of_a_user_stand_together_in_time_order_in_one_file(
+    finished: Run,
+) -> None:
+    files = {
+        part.path: pl.read_parquet(finished.lake.file("mini", "cleaned_events", part))
+        for part in finished.lake.parts("mini", "cleaned_events")
+    }
     order = ["user_id", "event_time", "item_in_session"]
-    for rows in files:
+    found = []
+    for path, rows in files.items():
         assert_frame_equal(rows, rows.sort(order, maintain_order=True))
-    users = [user for rows in files for user in rows["user_id"].unique()]
-    assert len(users) == len(set(users))
+        assert {day.isoformat() for day in rows["event_time"].dt.date()} == {path.split("/")[0]}
+        found += [(path.split("/")[0], user) for user in rows["user_id"].unique()]
+    assert len({day for day, _ in found}) > 60
+    assert len(found) == len(set(found))
 
 
 def test_no_names_beyond_raw_events(written: dict[str, pl.DataFrame]) -> None:
@@ -449,16 +469,19 @@ def lake(finished: Run, tmp_path: Path) -> Lake:
     return copy(finished.lake, tmp_path / "lake")
 
 
-def test_a_broken_contract_stops_what_is_built_on_it(
-    lake: Lake, simulated_log: Path, tmp_path: Path
-) -> None:
-    lines = simulated_log.read_text().splitlines()
-    paid = next(i for i, line in enumerate(lines) if '"level":"paid"' in line.replace(" ", ""))
-    lines[paid] = json.dumps(json.loads(lines[paid]) | {"level": "gold"})
-    (tmp_path / "log.json").write_text("\n".join(lines))
-    found = run(lake, tmp_path / "log.json")
+def test_a_broken_contract_stops_what_is_built_on_it(lake: Lake, simulated_log: Path) -> None:
+    part, *_ = lake.parts("mini", "cleaned_events")
+    is_first = pl.int_range(pl.len()) == 0
+    rows = read_part(lake.file("mini", "cleaned_events", part)).with_columns(
+        level=pl.when(is_first).then(pl.lit("gold")).otherwise("level")
+    )
+    folder = f"{lake.folder('mini', 'cleaned_events')}/{part.slice}"
+    lake.rewrite("mini", CLEANED_EVENTS, [part], [write_part(folder, rows)])
+    before = versions(lake)
+    found = run(lake, simulated_log)
     assert not found.success
-    assert set(found.materialized) == {"raw_events", "rejected_lines", "cleaned_events"}
+    made = {"raw_events", "rejected_lines", "cleaned_events", "label_days"}
+    assert set(found.materialized) == made
     assert [name for name, passed in found.checks.items() if not passed] == [
         "cleaned_events:contract"
     ]
@@ -466,7 +489,18 @@ def test_a_broken_contract_stops_what_is_built_on_it(
         "CHECK FAILED cleaned_events.contract: Expected: level is one of free, paid. "
         "Found: rows that break this: 1. To look: import polars as pl; "
     ) in found.said
-    assert versions(lake) == {name: 1 if name in found.materialized else 0 for name in TABLES}
+    assert {name for name, number in versions(lake).items() if number > before[name]} == made
+
+
+def read_again(lake: Lake) -> None:
+    """Lines of another reading of the file take the place of the raw events alone."""
+    version = lake.version("mini", "raw_events")
+    slices = {name: replace(each, key=f"not {each.key}") for name, each in version.slices.items()}
+    parts = [
+        write_part(f"{version.path}/{part.slice}", read_part(f"{version.path}/{part.path}"))
+        for part in lake.parts("mini", "raw_events")
+    ]
+    lake.commit("mini", TABLES["raw_events"], parts, version.metadata, slices=slices)
 
 
 @pytest.mark.parametrize("read_here_bytes", [0, contracts._READ_HERE_BYTES])
@@ -482,8 +516,7 @@ def test_checks_find_repeated_keys_and_lines_of_two_readings(
     for name, table in doubled.items():
         said = lake.version("mini", name).metadata
         lake.write_polars("mini", table, pl.concat([written[name]] * 2), said)
-    said = lake.version("mini", "raw_events").metadata | {"ingest_id": "another"}
-    lake.write_polars("mini", TABLES["raw_events"], written["raw_events"], said)
+    read_again(lake)
     checks = run_checks(lake)
     assert {name for name, check in checks.items() if not check.passed} == {
         *(f"{name}:contract" for name in doubled),

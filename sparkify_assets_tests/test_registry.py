@@ -323,3 +323,24 @@ def test_worth_by_hand() -> None:
     above = (churned[:, None] > stayed).mean()
     assert found.roc_auc[0] == pytest.approx(above)
     assert found.over["prevalence"].rows == 600
+
+
+# As it would have been then
+
+
+def test_the_model_of_a_past_day_had_learned_from_no_later_log_and_was_live() -> None:
+    ends = {"a": date(2018, 11, 1), "b": date(2018, 11, 8), "c": date(2018, 11, 8), "d": None}
+    known = NONE_YET
+    for day, (version, end) in enumerate(ends.items()):
+        verdict = BAD if version == "c" else GOOD
+        known = considered(known, model(version, day, log_end=end), verdict, later(day))
+
+    def version_at(day: date) -> str | None:
+        row = registry.of_then(known, day, 10)
+        return row and row["model_version"]
+
+    assert version_at(date(2018, 10, 31)) is None
+    assert version_at(date(2018, 11, 1)) == "a"
+    assert version_at(date(2018, 11, 7)) == "a"
+    assert version_at(date(2018, 11, 8)) == "b"  # c was never live, of d nothing is known
+    assert registry.of_then(known, date(2018, 11, 8), 30) is None

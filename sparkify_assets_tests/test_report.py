@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,23 +15,26 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sparkify_assets.churn import metrics
+from sparkify_assets.churn import metrics, outcomes
 from sparkify_assets.churn.pages import PAGES
 from sparkify_assets.report import charts, figures, words
 from sparkify_assets.report.data import REGISTRY_COLUMNS, ReportData
 from sparkify_assets.report.figures import Estimate
 from sparkify_assets.report.measures import MEASURES
-from sparkify_assets.report.page import FIRST_SHOWN, MOST_LISTED, render
+from sparkify_assets.report.page import FIRST_SHOWN, LISTED, MOST_LISTED, render
 from sparkify_assets.resources.lake import Lake, Version
+from sparkify_assets.storage import write_part
 from sparkify_assets.tables import (
     CHURN_FACTORS,
     CHURN_SCORES,
     EVALUATION_METRICS,
     EVALUATION_PREDICTIONS,
+    LIVE_METRICS,
     MODEL_REGISTRY,
     REJECTED_LINES,
     TABLES,
     USER_LABELS,
+    Slice,
     Table,
 )
 from sparkify_assets_tests.browsing import complaints
@@ -52,7 +55,7 @@ SAID: dict[str, dict[str, Any]] = {
         "horizon_days": 10,
     },
     "model_registry": {"newest": LIVE},
-    "churn_scores": {"model_version": LIVE},
+    "churn_scores": {"model_version": LIVE, "as_of": "2018-12-01"},
     "churn_factors": {
         "stability": {
             "folds": 5,
@@ -84,6 +87,10 @@ def scores(users: int = 45) -> pl.DataFrame:
                 "reason_1": f"songs per day: {i} (typical 3)",
                 "reason_2": "on the paid level: yes (typical no)" if i % 3 else None,
                 "model_version": LIVE,
+                "flagged": i < 3,
+                "events_known": 10,
+                "scored_at": datetime(2018, 12, 1, 5, tzinfo=timezone.utc),
+                "backfilled": False,
             }
             for i in range(users)
         ],
@@ -201,8 +208,11 @@ def habits() -> pl.DataFrame:
 
 
 def report(**changed: Any) -> ReportData:
-    """A report's data; `said` changes what the tables' writers said."""
-    said = changed.pop("said", {})
+    """A report's data; `said` changes what the tables' writers said.
+
+    outcomes: the cutoffs in score_outcomes, and whether each was scored after the fact.
+    """
+    said, cutoffs = changed.pop("said", {}), changed.pop("outcomes", {})
     predicted = changed.pop("predictions", predictions())
     measured = metrics.evaluation_metrics(predicted.to_pandas(), resamples=100)
     made = ReportData(
@@ -212,6 +222,7 @@ def report(**changed: Any) -> ReportData:
         metrics=pl.from_pandas(measured).select(EVALUATION_METRICS.names),
         predictions=predicted,
         registry=registry().select(REGISTRY_COLUMNS),
+        live_metrics=frame(LIVE_METRICS, []),
         churned=pl.Series("churned", [True] * 5 + [False] * 45),
         habits=habits(),
         rejections=pl.Series("reason", ["not JSON: byte 3", "not JSON: byte 9", "no page"]),
@@ -224,6 +235,10 @@ def report(**changed: Any) -> ReportData:
                 files=1,
                 committed_at=datetime(2026, 1, 2, tzinfo=timezone.utc),
                 metadata={"run_id": RUN} | SAID.get(name, {}) | said.get(name, {}),
+                slices={
+                    day: Slice("", {"backfilled": after_the_fact})
+                    for day, after_the_fact in cutoffs.items()
+                },
             )
             for number, name in enumerate(TABLES)
         },
@@ -488,6 +503,53 @@ def test_an_estimate_that_is_missing_is_explained() -> None:
     assert "not known" in text
 
 
+def test_before_a_forecast_is_old_enough_the_page_says_so(walk: Walk) -> None:
+    assert "How earlier forecasts turned out" in walk.text
+    assert "no forecast that was made in operation is 10 days old" in walk.text
+    assert "is known when the log reaches 11 December 2018." in walk.text
+    assert "scored after the fact" not in walk.text
+
+
+def live_week(monday: date, **values: float | None) -> list[dict[str, Any]]:
+    usual: dict[str, float | None] = dict.fromkeys(outcomes.MEASURED, 0.25) | {"late_events": 3.0}
+    return [
+        {"week": monday, "metric": metric, "value": value, "rows": 1_400, "users": 200}
+        | {"positives": 70, "ci_low": value and value / 2, "ci_high": value and value * 1.5}
+        for metric, value in (usual | values).items()
+    ]
+
+
+def test_how_earlier_forecasts_turned_out() -> None:
+    last = date(2018, 11, 19)
+    rows = [
+        *live_week(date(2018, 11, 12), precision=0.125, recall=0.5, mean_probability=0.1),
+        *live_week(last, recall=None, pr_auc=None, mean_probability=0.05, late_events=0.0),
+    ]
+    cutoffs = {f"2018-11-{day:02}": day < 12 for day in (5, 12, 13, 19)}
+    told = Walk(render(report(live_metrics=frame(LIVE_METRICS, rows), outcomes=cutoffs)))
+    assert "3 cutoffs, 2,800 scored rows. 210 departures were expected; 140 happened." in told.text
+    assert "3 events came late: after the cutoff that they lie before had been scored." in told.text
+    assert "1 further cutoff was scored after the fact." in told.text
+    # The newest first; the horizon of its Sunday ends after the log does.
+    newest = "19 November 2018 not yet over 1,400 200 users 5% [2.5%, 7.5%] 25% [12.5%, 38%]"
+    assert newest in told.text
+    assert "25% [12.5%, 38%] not known not known 0.250 [0.125, 0.375] 0" in told.text
+    assert "12 November 2018 1,400 200 users 10% [5%, 15%]" in told.text
+    said = "Precision and recall: 12 Nov: 12.5% and 50%; 19 Nov: 25% and not known."
+    assert said in told.text
+    assert "Expected and churned: 12 Nov: 10% and 25%; 19 Nov: 5% and 25%." in told.text
+
+
+def test_a_chart_has_room_for_eight_weeks_and_the_table_for_half_a_year() -> None:
+    mondays = [date(2018, 1, 1) + timedelta(days=7 * i) for i in range(30)]
+    rows = [row for monday in mondays for row in live_week(monday)]
+    told = Walk(render(report(live_metrics=frame(LIVE_METRICS, rows)))).text
+    assert "Precision and recall: 4 Jun: 25% and 25%" in told
+    assert "4 earlier weeks are in the table live_metrics" in told
+    assert "29 January 2018 1,400" in told
+    assert "22 January 2018" not in told
+
+
 def test_nobody_left_to_score() -> None:
     text = Walk(render(report(scores=scores(0)))).text
     assert "Fewer than one of 0 current users" in text
@@ -505,8 +567,9 @@ def test_more_users_than_a_browser_likes() -> None:
 
 def test_the_download_holds_every_column_and_user(data: ReportData, walk: Walk) -> None:
     embedded = walk.embedded
-    assert embedded["columns"] == CHURN_SCORES.names
-    rows = data.scores.with_columns(pl.col("as_of").cast(pl.String))
+    assert embedded["columns"] == LISTED
+    assert set(CHURN_SCORES.names) - set(LISTED) == {"events_known", "scored_at", "backfilled"}
+    rows = data.scores.select(LISTED).with_columns(pl.col("as_of").cast(pl.String))
     assert [row[0] for row in embedded["rows"]] == rows["user_id"].to_list()
     for found, row in zip(embedded["rows"], rows.iter_rows(), strict=True):
         assert found[1:2] + found[3:] == list(row[1:2] + row[3:])
@@ -652,13 +715,15 @@ def test_the_asset_writes_the_page_and_says_where(tmp_path: Path, data: ReportDa
     from sparkify_assets.resources.io_manager import LakeResource
 
     lake = Lake(str(tmp_path))
+    earlier = data.scores.with_columns(as_of=pl.lit(date(2018, 11, 1)))
     tables = {
-        "churn_scores": data.scores,
         "churn_factors": data.factors,
         "evaluation_metrics": data.metrics,
         "evaluation_predictions": data.predictions,
+        "live_metrics": data.live_metrics,
     }
     kept = {
+        "churn_scores": pl.concat([earlier, data.scores]),
         "model_registry": registry(),
         "user_labels": frame(
             USER_LABELS,
@@ -673,9 +738,19 @@ def test_the_asset_writes_the_page_and_says_where(tmp_path: Path, data: ReportDa
     }
     for name, table in TABLES.items():
         rows = (tables | kept).get(name, frame(table, []))
-        lake.write_polars("mini", table, rows, {"run_id": RUN} | SAID.get(name, {}))
+        slices = {str(day): Slice("") for day in rows["as_of"]} if name == "churn_scores" else None
+        parts = [
+            write_part(f"{lake.folder('mini', name)}/{day}", of_day)
+            for (day,), of_day in rows.group_by("as_of" if slices else pl.lit("parts"))
+        ]
+        lake.commit("mini", table, parts, {"run_id": RUN} | SAID.get(name, {}), slices=slices)
     resource = LakeResource(root=str(tmp_path))
-    result = churn_report(dg.build_asset_context(partition_key="mini"), resource, **tables)
+    result = churn_report(
+        dg.build_asset_context(partition_key="mini"),
+        resource,
+        churn_scores=lake.version("mini", "churn_scores"),
+        **tables,
+    )
     written = tmp_path / "mini" / "churn_report" / "churn_report.html"
     assert result.metadata["report"].value == written.as_uri()
     assert result.metadata["users"] == 45
@@ -752,7 +827,7 @@ def test_the_list_is_filtered_and_downloaded(
     with tab.expect_download() as download:
         tab.get_by_role("button", name="Download").click()
     lines = download.value.path().read_text(encoding="utf-8").removeprefix("\ufeff").splitlines()
-    assert lines[0] == ",".join(CHURN_SCORES.names)
+    assert lines[0] == ",".join(LISTED)
     # A leading = would be run as a formula.
     assert lines[1].startswith('"\'=1+""1"",<b>",2018-12-01,0.125,10,free,')
     assert len(lines) == 2

@@ -1,5 +1,8 @@
 """Which errors are tried again, how often, after how long; and which are not."""
 
+import json
+import subprocess
+import sys
 from typing import Any
 
 import dagster as dg
@@ -78,3 +81,57 @@ def test_pauses_double() -> None:
     assert seconds == [20.0, 40.0, 80.0]
     last = for_dagster(TimeoutError("slow"), attempt=MOST_RETRIES, tags={})
     assert isinstance(last, dg.Failure)
+
+
+# A process of its own, since others here need its JVM.
+SPARK_DIES = """
+import json
+import dagster as dg
+from pyspark import SparkContext
+from sparkify_assets import retries
+from sparkify_assets.assets.declaring import as_step
+from sparkify_assets.resources.spark import SparkResource
+
+retries.FIRST_PAUSE_SECONDS = 0.001
+counts = []
+
+@dg.asset
+@as_step()
+def unlucky(context: dg.AssetExecutionContext, pyspark: SparkResource) -> None:
+    spark = pyspark.spark_session
+    if len(counts) != 1:
+        counts.append(0)
+        SparkContext._gateway.proc.kill()
+    counts.append(spark.range(5).count())
+
+idle_tries = []
+
+@dg.asset(deps=[unlucky])
+@as_step()
+def idle(context: dg.AssetExecutionContext, pyspark: SparkResource) -> None:
+    idle_tries.append(context.retry_number)
+    if len(idle_tries) == 1:
+        SparkContext._gateway.proc.kill()
+
+said = []
+for tags in ({}, {retries.RETRIES_TAG: "no"}):
+    result = dg.materialize(
+        [unlucky, idle], resources={"pyspark": SparkResource(master="local[1]")},
+        raise_on_error=False, tags=tags,
+    )
+    failed = result.get_step_failure_events()
+    said.append([each.event_specific_data.user_failure_data.description for each in failed])
+print(json.dumps([counts, said, idle_tries]))
+"""
+
+
+def test_where_spark_has_died_the_step_is_tried_again_with_another() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SPARK_DIES], capture_output=True, text=True, check=True
+    )
+    counts, (tried_again, watched), idle_tries = json.loads(done.stdout.splitlines()[-1])
+    assert counts == [0, 5, 0]
+    assert tried_again == []
+    assert idle_tries == [0, 1], "also a step that needs no Spark, once what it did is looked up"
+    (words,) = watched
+    assert words.startswith("Spark's process (java) was ended, as happens where the machine has no")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -9,7 +11,7 @@ import pytest
 import requests
 
 from sparkify_assets.assets.report import FILE, _link
-from sparkify_assets.serve import HOST, server
+from sparkify_assets.serve import HOST, main, server
 from sparkify_assets_tests.running import Run
 
 
@@ -61,3 +63,13 @@ def test_the_asset_links_to_where_reports_are_served(monkeypatch: pytest.MonkeyP
     assert _link("mini", "s3://lake/a.html") == "s3://lake/a.html"
     monkeypatch.setenv("SPARKIFY_REPORTS_URL", "http://127.0.0.1:3001/")
     assert _link("mini", "/lake/a.html") == "http://127.0.0.1:3001/mini"
+
+
+def test_a_port_that_is_taken_is_told_before_anything_starts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with contextlib.closing(socket.create_server((HOST, 0))) as taken:
+        port = str(taken.getsockname()[1])
+        assert main(["--port", port, "--check"]) == 2
+        assert f"cannot be served on {HOST}:{port}" in capsys.readouterr().err
+    assert main(["--port", "0", "--check"]) == 0

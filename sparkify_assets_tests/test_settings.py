@@ -36,7 +36,8 @@ def test_the_job_takes_a_datasets_configuration(name: str) -> None:
         "first_cutoff_day": 14,
     }
     # Nothing is left to be guessed but the source of a simulated log.
-    assert {k for given in ops.values() for k, v in given.items() if v is None} == {"source"}
+    left = {k for given in ops.values() for k, v in given.items() if v is None}
+    assert left == {"source", "as_of"}
 
 
 def test_a_source_with_a_secret_is_not_told_to_dagster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +78,7 @@ def test_every_op_that_has_settings_is_checked() -> None:
         ("evaluation_metrics", "resamples", 1, "must be at least 100 and at most 10,000"),
         ("model_trials", "search_seconds", 0.0, "must be more than 0 and at most 86,400"),
         ("churn_factors", "folds", 1, "must be at least 2 and at most 20"),
+        ("churn_scores", "as_of", "yesterday", "must be as described"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_range(
@@ -134,7 +136,7 @@ def test_what_a_run_sets_of_spark_is_stronger_than_the_users_file(
     assert chosen.items() <= given.settings.items()
     monkeypatch.delenv("SPARK_CONF_DIR")
     settings = SparkResource(master="local[1]").settings
-    assert settings["spark.master"] == "local[1]"
+    assert settings["spark.master"] == "local[1,4]"
     assert settings["spark.sql.shuffle.partitions"] == "4"
 
 

@@ -6,14 +6,13 @@ import bz2
 import gzip
 import os
 import re
-import threading
+import traceback
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from sparkify_assets.errors import SourceError
+from sparkify_assets.errors import SourceError, UnreachableError
 from sparkify_assets.events import source as module
 from sparkify_assets.events.source import (
     Fingerprint,
@@ -23,6 +22,7 @@ from sparkify_assets.events.source import (
     open_filesystem,
     printable,
 )
+from sparkify_assets_tests.serving import Server, serving
 
 
 def find(source: object, downloads: Path = Path("downloads")) -> list[LogFile]:
@@ -105,7 +105,7 @@ def test_a_name_with_wildcards_that_exists(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("", "A_SOURCE is empty"),
+        (" ", "A_SOURCE is empty"),
         ("nothing.json", "A_SOURCE=nothing.json: there is no such file or folder"),
         ("empty.json", r"empty.json is empty \(0 bytes\)"),
         ("hollow", "holds no log. Expected are files that end in .json"),
@@ -136,6 +136,43 @@ def test_what_cannot_be_a_log(
         find(source)
 
 
+NAMES = (
+    "a b.json",
+    "a\nb.json",
+    "ü♫.json",
+    "a%20b.json",
+    "-rf.json",
+    "a'b\".json",
+    "[a].json",
+    "a?b",
+)
+
+
+@pytest.mark.parametrize(
+    "name", [*NAMES, "a\\b.json", "a#b.json", "a:b.json", "x=1.json", "~.json"]
+)
+def test_a_name_is_but_a_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("{}\n")
+    ways = [tmp_path / name]
+    ways += [tmp_path, tmp_path.as_uri()] if name.endswith(".json") else [tmp_path / "a*"]
+    for source in ways:
+        (file,) = find(source)
+        filesystem, path = open_filesystem(file.uri)
+        assert file.name == name
+        assert filesystem.open_input_file(path).read() == b"{}\n"
+
+
+def test_nobody_waits_for_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(SourceError, match="is neither a file nor a folder"):
+        find(tmp_path / "pipe.json")
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "round.json").symlink_to(tmp_path / "round.json")
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(SourceError, match="the folder holds no log"):
+        find(tmp_path)
+
+
 def test_a_look_sees_what_an_ingest_would_find_without_opening_it(folder: Path) -> None:
     for source in (folder, folder / "a.jsonl", folder / "**" / "*.json", folder.as_uri()):
         now = look(f" {source}", variable="A_SOURCE")
@@ -158,75 +195,53 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 def test_secrets_are_not_printed() -> None:
     shown = printable("s3://key:secret@bucket/log.json?session_token=abc")
     assert shown == "s3://bucket/log.json"
-    with pytest.raises(SourceError) as raised:
-        find("ftp://user:secret@host/log.json?key=secret")
-    assert "secret" not in str(raised.value)
 
 
-class Server(ThreadingHTTPServer):
-    """Serves `content` at any address, with the faults that are asked of it."""
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ftp://user:secret@host/log.json?key=secret",
+        "http://user:secret@/log.json?key=secret",
+        "http://user:a secret@/log.json?key=secret",
+        "http://user:secret@host:port/log.json?key=secret",
+        "http://user:secret@127.0.0.1:1/log.json?key=secret",
+        "http://user:secret@nowhere.invalid/log.json?key=secret",
+        "s3://user:secret@bucket/log.json?key=secret",
+    ],
+)
+def test_no_error_holds_what_an_address_hides(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor do the errors that it comes from, which Dagster keeps as well."""
+    monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 0.001)
+    for ask in (lambda: find(address, tmp_path), lambda: look(address, variable="A_SOURCE")):
+        with pytest.raises(SourceError, match="A_SOURCE=") as raised:
+            ask()
+        assert "secret" not in "".join(traceback.format_exception(raised.value))
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content = b"".join(b'{"line": %d}\n' % i for i in range(300_000))
-        self.etag: str | None = '"1"'
-        self.says_length = True  # and knows of ranges
-        self.statuses: list[int] = []  # answered first, one by one
-        self.break_after: list[int] = []  # bytes of the first answers, one by one
-        self.requests: list[tuple[int, str | None]] = []  # status and Range
-        self.sent = 0
 
-    def url(self, name: str = "log.json") -> str:
-        return f"http://127.0.0.1:{self.server_port}/folder/{name}?signature=secret"
+def test_what_others_chose_cannot_write_more_than_a_line(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a\n\x1b[2J\u202eb.json").write_text("")
+    with pytest.raises(SourceError, match=r"the file a\\n\\x1b\[2J\\u202eb.json is empty"):
+        find(tmp_path)
+    server.reason = "gone\x1b[2J" + "x" * 10_000
+    server.statuses = [410]
+    with pytest.raises(SourceError, match=r"410 gone\\x1b\[2Jx{10,100}\. Check") as raised:
+        find(server.url(), tmp_path / "downloads")
+    assert len(str(raised.value)) < 300
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        server = self.server
-        wanted = self.headers.get("Range") if server.says_length else None
-        body, status = server.content, 200
-        if server.statuses:
-            status, body = server.statuses.pop(0), b"sorry"
-        elif server.etag and self.headers.get("If-None-Match") == server.etag:
-            status, body = 304, b""
-        elif wanted == "bytes=0-0":
-            status, body = 206, body[:1]
-        elif wanted and self.headers.get("If-Range") == server.etag:
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-            status, body = 206, body[start:]
-        server.requests.append((status, wanted))
-        self.send_response(status)
-        if server.etag:
-            self.send_header("ETag", server.etag)
-        if status == 206:
-            total = len(server.content)
-            start = 0 if wanted == "bytes=0-0" else total - len(body)
-            end = start + len(body) - 1
-            self.send_header("Content-Range", f"bytes {start}-{end}/{total}")
-        if status != 304 and server.says_length:
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if server.break_after:
-            body = body[: server.break_after.pop(0)]
-        server.sent += len(body)
-        self.wfile.write(body)
+def test_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff.json")).write_text("{}\n")
+    with pytest.raises(SourceError, match=r"name in it is not UTF-8\. Rename the file"):
+        find(tmp_path)
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(module, "_FIRST_PAUSE_SECONDS", 0.001)
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving() as server:
+        yield server
 
 
 def downloaded(server: Server, folder: Path, name: str = "log.json") -> bytes:
@@ -261,6 +276,27 @@ def test_a_download_that_breaks_off_goes_on(server: Server, tmp_path: Path) -> N
     assert downloaded(server, tmp_path) == server.content
     assert server.requests == [(200, None), (206, "bytes=2000000-"), (206, "bytes=2500000-")]
     assert server.sent == len(server.content)
+
+
+@pytest.mark.parametrize("drips_bytes", [0, 10])
+def test_a_server_that_stalls_is_asked_again(
+    server: Server, tmp_path: Path, drips_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_TIMEOUT_SECONDS", (1, 0.5))
+    monkeypatch.setattr(module, "_SLOW_SECONDS", 1)
+    server.stall_after, server.drips_bytes = [2_000_000], drips_bytes
+    assert downloaded(server, tmp_path) == server.content
+    assert [status for status, _ in server.requests] == [200, 206]
+    assert int(re.findall(r"\d+", server.requests[1][1] or "")[0]) >= 2_000_000
+
+
+def test_a_server_that_goes_on_stalling(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SLOW_SECONDS", 0.3)
+    server.stall_after, server.drips_bytes = [1_000] * 9, 10
+    with pytest.raises(UnreachableError, match="5 attempts: the server hardly sends anything"):
+        find(server.url(), tmp_path)
 
 
 def test_a_download_goes_on_in_the_next_run(server: Server, tmp_path: Path) -> None:
@@ -363,6 +399,53 @@ def test_a_server_that_says_nothing_of_its_files_version(server: Server) -> None
 def test_an_address_that_is_none(tmp_path: Path, url: str) -> None:
     with pytest.raises(SourceError, match=r"A_SOURCE=http://.*the address cannot be used"):
         find(url, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "to", ["file:///etc/passwd?a=secret", "ftp://an:secret@127.0.0.1/log.json", "///"]
+)
+def test_a_server_does_not_send_us_elsewhere_than_to_a_server(
+    server: Server, tmp_path: Path, to: str
+) -> None:
+    server.redirect_to = to
+    with pytest.raises(SourceError, match=r"the address cannot be used") as raised:
+        find(server.url(), tmp_path)
+    assert "secret" not in str(raised.value)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "%2e%2e", "a%2F..%2F..%2Fb", "x%2Fy.json", ".", "%2e%2e%2f"]
+)
+def test_a_download_stays_in_its_folder(server: Server, tmp_path: Path, name: str) -> None:
+    place = tmp_path / "downloads"
+    (file,) = find(server.url(name), place)
+    assert Path(file.uri).resolve().is_relative_to(place)
+    assert {path.name for path in tmp_path.iterdir()} == {"downloads"}
+    assert Path(file.uri).read_bytes() == server.content
+
+
+def test_a_link_that_leads_out_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.json").write_text("{}\n")
+    (folder / "y.json").symlink_to(tmp_path / "elsewhere.json")
+    for place in (folder, folder / "*.json"):
+        with pytest.raises(SourceError, match=r"y\.json is a link to a place outside"):
+            find(place)
+    (folder / "y.json").unlink()
+    (folder / "x" / "up").symlink_to(tmp_path)
+    with pytest.raises(SourceError, match=r"x/up/elsewhere\.json is a link to a place outside"):
+        find(folder / "**" / "*.json")
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    assert "a.jsonl" in names(link), "a folder that is named may be one"
+
+
+def test_a_file_that_has_several_names_is_read_once(folder: Path) -> None:
+    before = names(folder), names(folder / "**" / "*.json*")
+    (folder / "0.json").symlink_to(folder / "a.jsonl")
+    (folder / "x" / "up").symlink_to(folder)
+    assert (names(folder), names(folder / "**" / "*.json*")) == before
+    assert names(folder / "0.json") == ["0.json"]
 
 
 def test_compressed_downloads(server: Server, tmp_path: Path) -> None:

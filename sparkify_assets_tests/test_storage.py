@@ -27,8 +27,20 @@ def test_a_part_is_read_as_it_was_written(tmp_path: Path) -> None:
     part = write_part(str(tmp_path / "table" / "parts-1"), rows)
     file = tmp_path / "table" / part.path
     assert (part.rows, part.size) == (2, file.stat().st_size)
+    assert (part.slice, part.nulls) == ("parts-1", {"a": 0, "b": 1})
     assert read_part(str(file)).equals(rows)
     assert read_part(file.as_uri(), ["b"]).columns == ["b"]
+
+
+def test_a_part_is_passed_over_where_it_says_that_it_holds_nothing(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"a": [3, 9, 5], "b": [1, 2, 3]})
+    part = write_part(str(tmp_path / "table" / "2018-10-01"), rows, bounded=["a"])
+    assert part.bounds == {"a": (3, 9)}
+    held = {ends: part.may_hold(Range("a", *ends)) for ends in ((0, 2), (0, 3), (4, 4), (9, 12))}
+    assert held == {(0, 2): False, (0, 3): True, (4, 4): True, (9, 12): True}
+    assert not part.may_hold(Range("a", 10, 12))
+    assert part.may_hold(Range("b", 10, 12)), "nothing is said of it"
+    assert write_part(str(tmp_path / "table" / "empty"), rows.clear(), bounded=["a"]).bounds == {}
 
 
 @pytest.mark.parametrize("wanted", [Range("a", 15, 32), Range("b", "15", "32")])
@@ -65,6 +77,15 @@ def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
 def test_what_spark_says_of_a_full_disk_is_understood(tmp_path: Path) -> None:
     with pytest.raises(LakeError, match="before is as it was"), explained(str(tmp_path)):
         raise RuntimeError("java.io.IOException: No space left on device")
+
+
+def test_of_what_spark_says_the_line_is_told_that_says_why() -> None:
+    said = "An exception was thrown\nTraceback\nOSError: Read-only file system: 'a'\n  at java.Some"
+    with (
+        pytest.raises(LakeError, match=r"\(OSError: Read-only file system: 'a'\)"),
+        explained("lake"),
+    ):
+        raise RuntimeError(said)
 
 
 def test_other_errors_stay_what_they_are() -> None:

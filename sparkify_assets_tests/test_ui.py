@@ -7,23 +7,30 @@ the simulated log that a newcomer gets (`make pictures`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psutil
 import pytest
+import requests
 import yaml
 from playwright.sync_api import Page, Request, expect
 
 from sparkify_assets.definitions import defs
 from sparkify_assets.metadata import column_schema
+from sparkify_assets.report.page import LISTED
 from sparkify_assets.tables import CHURN_SCORES, TABLES
 from sparkify_assets_tests.browsing import PHONE, complaints, sideways
+from sparkify_assets_tests.running import family
 from sparkify_assets_tests.ui import ASSET_GRAPH, LOCATION, UI, eventually, make_dev
 
 # The first test waits for a run of everything, also where the machine has other things to do.
@@ -64,15 +71,37 @@ def ui(logs: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def ran(ui: UI) -> str:
+def listening() -> dict[str, set[str]]:
+    """At which addresses the processes of `make dev` listened during a run, by their names."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def ran(ui: UI, listening: dict[str, set[str]]) -> str:
     """A run of mini, launched from the page of the job `everything`."""
     asked = ui.launch_of("everything", "mini")
     config = yaml.safe_load(asked["runConfigData"])
     for op, changed in {} if PICTURES else QUICK.items():
         config["ops"][op]["config"] |= changed
     run = ui.launch(asked | {"runConfigData": yaml.safe_dump(config)})
-    ui.succeeded(run)
+    ended = threading.Event()
+    watch = threading.Thread(target=note_sockets, args=(ui.pid, ended, listening))
+    watch.start()
+    try:
+        ui.succeeded(run)
+    finally:
+        ended.set()
+        watch.join()
     return run
+
+
+def note_sockets(pid: int, ended: threading.Event, listening: dict[str, set[str]]) -> None:
+    while not ended.wait(0.5):
+        for process in family(pid):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for each in process.net_connections("inet"):
+                    if each.status == psutil.CONN_LISTEN or each.type == socket.SOCK_DGRAM:
+                        listening.setdefault(process.name(), set()).add(each.laddr.ip)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +145,12 @@ def test_nothing_is_said_of_full(ui: UI, ran: str) -> None:
     assert ui.checked("full") == {}
 
 
+def test_nothing_listens_but_on_this_machine(ran: str, listening: dict[str, set[str]]) -> None:
+    """Of all that `make dev` starts, Spark's processes included."""
+    assert {"java", "python"} <= {name.rstrip("0123456789.") for name in listening}
+    assert set().union(*listening.values()) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, listening
+
+
 # What starts a run
 
 
@@ -124,9 +159,10 @@ def test_a_schedule_and_the_sensor_ask_for_full(ui: UI, ran: str, from_graph: st
     # As if full had been scored before, from another log than is there now.
     shutil.copytree(Path(ui.lake.root, "mini"), Path(ui.lake.root, "full"))
     try:
+        # One after the other, as neither asks while a run that the other asked for has not ended.
+        with ui.switched_on("schedule", "rescore_full_daily") as scheduled:
+            by_schedule = requested(ui, scheduled)
         with ui.switched_on("sensor", "new_log_files") as sensed:
-            with ui.switched_on("schedule", "rescore_full_daily") as scheduled:
-                by_schedule = requested(ui, scheduled)
             by_sensor = requested(ui, sensed)
         for run in (by_schedule, by_sensor):
             assert run["jobName"] == "rescore"
@@ -141,12 +177,17 @@ def test_a_schedule_and_the_sensor_ask_for_full(ui: UI, ran: str, from_graph: st
 
 def requested(ui: UI, ticks: Callable[[], list[dict[str, Any]]]) -> dict[str, Any]:
     """The first run that a tick asks for; it is canceled, as it would make the next one wait."""
+    seen: list[dict[str, Any]] = []
 
     def ids() -> list[str]:
-        assert not [tick["error"] for tick in ticks() if tick["error"]]
-        return [run for tick in ticks() for run in tick["runIds"]]
+        seen[:] = ticks()
+        assert not [tick["error"] for tick in seen if tick["error"]]
+        return [run for tick in seen for run in tick["runIds"]]
 
-    run = eventually(ids, "a tick that asks for a run", 150)[0]
+    try:
+        run = eventually(ids, "a tick that asks for a run", 150)[0]
+    except TimeoutError as error:
+        raise TimeoutError(f"{error}; ticks: {seen}") from None
     ui.cancel(run)
     return ui.run(run)
 
@@ -345,8 +386,11 @@ def test_the_report_is_one_file(report: Page, picture: Callable[[Page, str], Non
 
 def test_the_report_is_a_click_away(ui: UI, ran: str, tab: Page) -> None:
     tab.goto(f"{ui.url}/assets/churn_report")
+    link = tab.get_by_role("row", name="report").get_by_role("link").first
+    # Said here if the reports are not served, where a browser would show an empty page.
+    assert requests.get(str(link.get_attribute("href")), timeout=60).status_code == 200
     with tab.expect_popup() as opened:
-        tab.get_by_role("row", name="report").get_by_role("link").first.click()
+        link.click()
     assert opened.value.get_by_role("heading", level=1).inner_text().startswith("About")
 
 
@@ -363,7 +407,7 @@ def test_the_reports_list_is_that_of_the_scores(ui: UI, report: Page) -> None:
     downloaded = pl.read_csv(download.value.path(), infer_schema=False)
     paying = scores.filter(level="paid")
     assert set(downloaded["user_id"]) == set(paying["user_id"])
-    assert downloaded.columns == CHURN_SCORES.names
+    assert downloaded.columns == LISTED
 
 
 def test_the_report_needs_no_mouse(report: Page) -> None:

@@ -83,8 +83,8 @@ def lake(finished: Run, tmp_path: Path) -> Lake:
     return copy(finished.lake, tmp_path)
 
 
-def written_again(lake: Lake, table: str, rows: pl.DataFrame) -> None:
-    said = lake.version("mini", table).metadata
+def written_again(lake: Lake, table: str, rows: pl.DataFrame, **more: int) -> None:
+    said = lake.version("mini", table).metadata | more
     lake.write_polars("mini", TABLES[table], rows, said)
 
 
@@ -98,7 +98,7 @@ def test_an_unusual_table_is_warned_of_and_stops_nothing(lake: Lake) -> None:
     written_again(
         lake, "user_labels", fewer.with_columns(churned=pl.col("churned_at").is_not_null())
     )
-    written_again(lake, "churn_scores", scores.head(5))
+    written_again(lake, "churn_scores", scores.head(5), users=5)
     checks = run_checks(lake)
     warned = {
         name

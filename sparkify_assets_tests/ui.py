@@ -43,6 +43,7 @@ class UI:
 
     url: str
     lake: Lake
+    pid: int
 
     def ask(self, query: str, **variables: Any) -> Any:
         """The one answer to a GraphQL query. Raises RuntimeError where it is an error."""
@@ -151,7 +152,7 @@ class UI:
             self.ask(off, id=state["id"])
 
 
-def eventually(what: Callable[[], T], said: str, seconds: float = 90) -> T:
+def eventually(what: Callable[[], T | None], said: str, seconds: float = 90) -> T:
     """The first answer that is something. Raises TimeoutError."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -190,7 +191,7 @@ def make_dev(folder: Path, **settings: str) -> Iterator[UI]:
             start_new_session=True,
         )
     try:
-        ui = UI(f"http://127.0.0.1:{port}", lake)
+        ui = UI(f"http://127.0.0.1:{port}", lake, process.pid)
         eventually(lambda: _is_loaded(ui, process, log), "make dev", _SECONDS_TO_START)
         yield ui
     finally:

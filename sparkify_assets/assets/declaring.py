@@ -14,7 +14,7 @@ import dagster as dg
 
 from sparkify_assets import metadata
 from sparkify_assets.datasets import PARTITIONS
-from sparkify_assets.retries import KNOWN, for_dagster
+from sparkify_assets.retries import told
 from sparkify_assets.tables import TABLES
 
 DATA_ENGINEERING = "team:data-engineering"
@@ -100,17 +100,14 @@ def as_step(*outputs: str | None) -> Callable[[Function], Function]:
     def wrap(function: Function) -> Function:
         @functools.wraps(function)
         def step(context: dg.AssetExecutionContext, **inputs: Any) -> Any:
-            began = datetime.now(timezone.utc)
-            try:
+            began, pyspark = datetime.now(timezone.utc), inputs.get("pyspark")
+            with told(lambda: (context.retry_number, context.run.tags), pyspark):
                 made = function(context, **inputs)
-            except KNOWN as error:
-                attempt, tags = context.retry_number, context.run.tags
-                raise for_dagster(error, attempt=attempt, tags=tags) from error
-            if pyspark := inputs.get("pyspark"):
-                did = metadata.spark(pyspark.application_id, pyspark.stages_since(began))
-                for name in outputs:
-                    context.add_output_metadata(did, name)
-            return made
+                if pyspark:
+                    did = metadata.spark(pyspark.application_id, pyspark.stages_since(began))
+                    for name in outputs:
+                        context.add_output_metadata(did, name)
+                return made
 
         return step
 

@@ -1,28 +1,25 @@
-"""From the feature table to a model, what it is worth, which one scores, and its scores."""
+"""From the feature table to a model, what it is worth, and which one scores."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date, datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
 import dagster as dg
-import numpy as np
 import pandas as pd
 import polars as pl
 
+from sparkify_assets import learnable
 from sparkify_assets.assets import pictures
 from sparkify_assets.assets.declaring import ANALYTICS, table_asset
 from sparkify_assets.churn import (
     cutoffs,
-    drift,
     evaluation,
     factors,
     metrics,
     models,
     registry,
-    scoring,
 )
 from sparkify_assets.churn.boosting import Settings, Workers
 from sparkify_assets.churn.features import FEATURE_NAMES
@@ -37,21 +34,16 @@ from sparkify_assets.datasets import (
 )
 from sparkify_assets.errors import NotEnoughDataError
 from sparkify_assets.resources.io_manager import LakeResource
-from sparkify_assets.resources.lake import Lake, Version, as_promised
+from sparkify_assets.resources.lake import Version
 from sparkify_assets.resources.spark import SparkResource
-from sparkify_assets.storage import PartFile, write_part
 from sparkify_assets.tables import (
-    CHURN_SCORES,
     EVALUATION_PREDICTIONS,
-    FEATURE_TABLE,
     MODEL_REGISTRY,
     MODEL_TRIALS,
     Rows,
 )
 
 _GROUP = "churn"
-_OUTCOME = ("protocol", "user_id", "as_of", "label")
-_SPAN = ("log_start", "log_end", "last_day")
 _LIBRARIES = ("scikit-learn", "xgboost-cpu", "numpy")
 
 
@@ -62,25 +54,14 @@ def model_trials(
     lake: LakeResource,
     feature_table: Version,
 ) -> Rows:
-    _check_can_learn(lake.lake, context.partition_key, feature_table)
-    rows = _learnable(lake.lake, context.partition_key, cutoffs.FORECAST)
+    learnable.check(lake.lake, context.partition_key, feature_table)
+    rows = learnable.rows(lake.lake, context.partition_key, cutoffs.FORECAST)
     how = evaluation.How(seed=config.seed, budget=_budget(context, config))
     found = evaluation.searched(rows, FEATURE_NAMES, how)
     context.add_output_metadata({"settings": dg.MetadataValue.json(asdict(found.settings))})
     table = pl.DataFrame(found.to_rows(), schema=MODEL_TRIALS.polars_schema)
     said = {"feature_table": feature_table.number, "settings": asdict(found.settings)}
     return Rows(table, said)
-
-
-def _check_can_learn(lake: Lake, dataset: str, feature_table: Version) -> None:
-    """Raise NotEnoughDataError where there are too few users, or the log is too short."""
-    said = feature_table.metadata
-    evaluation.check_enough(_learnable(lake, dataset, cutoffs.WHOLE_LOG, _OUTCOME).to_pandas())
-    cutoffs.check_horizon(
-        cutoffs.Span(*(date.fromisoformat(said[name]) for name in _SPAN)),
-        said["cutoffs"],
-        said["horizon_days"],
-    )
 
 
 def _budget(context: dg.AssetExecutionContext, config: SearchConfig | EvaluationConfig) -> Budget:
@@ -99,15 +80,16 @@ def trained_model(
     feature_table: Version,
 ) -> Rows:
     dataset, said = context.partition_key, feature_table.metadata
-    _check_can_learn(lake.lake, dataset, feature_table)
+    learnable.check(lake.lake, dataset, feature_table)
     trained = evaluation.train(
-        _learnable(lake.lake, dataset, cutoffs.FORECAST),
+        learnable.rows(lake.lake, dataset, cutoffs.FORECAST),
         FEATURE_NAMES,
         settings=Settings(**model_trials.metadata["settings"]),
         how=evaluation.How(config.folds, config.seed, workers=_workers(config, pyspark)),
     )
     table = trained.to_rows().assign(
         horizon_days=said["horizon_days"],
+        log_end=date.fromisoformat(said["log_end"]),
         feature_table_version=feature_table.number,
         libraries=json.dumps({name: version(name) for name in _LIBRARIES}),
     )
@@ -120,14 +102,6 @@ def trained_model(
         }
     )
     return Rows(pl.from_pandas(table), {"feature_table": feature_table.number})
-
-
-def _learnable(
-    lake: Lake, dataset: str, protocol: str, columns: Sequence[str] | None = None
-) -> pl.DataFrame:
-    """The rows of a protocol to learn from, with the columns that are used of them."""
-    columns = columns or evaluation.columns(FEATURE_NAMES, protocol)
-    return lake.read_polars(dataset, FEATURE_TABLE, columns, cutoffs.is_learnable(protocol))
 
 
 def _workers(config: TrainingConfig, pyspark: SparkResource) -> Workers:
@@ -156,7 +130,7 @@ def evaluation_predictions(
     ):
         context.log.info(f"testing the models, {protocol}")
         result = evaluation.evaluate(
-            _learnable(lake.lake, context.partition_key, protocol),
+            learnable.rows(lake.lake, context.partition_key, protocol),
             FEATURE_NAMES,
             protocol,
             horizon_days=horizon,
@@ -246,8 +220,8 @@ def model_registry(
     )
     present = registry.live(known)
     wanted = {*new["features"], *(present["features"] if present else [])}
-    rows = _learnable(
-        store, dataset, cutoffs.FORECAST, [*_OUTCOME, *sorted(wanted & set(FEATURE_NAMES))]
+    rows = learnable.rows(
+        store, dataset, cutoffs.FORECAST, [*learnable.OUTCOME, *sorted(wanted & set(FEATURE_NAMES))]
     )
     table = registry.consider(
         known,
@@ -283,9 +257,9 @@ def churn_factors(
     model_registry: pl.DataFrame,
     feature_table: Version,
 ) -> Rows:
-    live, model = _live(model_registry, feature_table)
-    rows = _learnable(
-        lake.lake, context.partition_key, cutoffs.FORECAST, [*_OUTCOME, *model.features]
+    live, model = live_model(model_registry, feature_table)
+    rows = learnable.rows(
+        lake.lake, context.partition_key, cutoffs.FORECAST, [*learnable.OUTCOME, *model.features]
     )
     found = factors.churn_factors(
         model,
@@ -310,63 +284,6 @@ def churn_factors(
     return Rows(table, {**said, "stability": found.stability})
 
 
-def _live(known: pl.DataFrame, feature_table: Version) -> tuple[registry.Row, models.Model]:
+def live_model(known: pl.DataFrame, feature_table: Version) -> tuple[registry.Row, models.Model]:
     """The registry's row of the model that scores users, and the model."""
     return registry.live_model(known, FEATURE_NAMES, feature_table.metadata["horizon_days"])
-
-
-@table_asset("churn_scores", group=_GROUP, kinds={"spark", "xgboost"}, owner=ANALYTICS)
-def churn_scores(
-    context: dg.AssetExecutionContext,
-    lake: LakeResource,
-    pyspark: SparkResource,
-    model_registry: pl.DataFrame,
-    feature_table: Version,
-) -> Rows:
-    dataset, spark = context.partition_key, pyspark.spark_session
-    live, model = _live(model_registry, feature_table)
-    profile = drift.Profile.from_json(live["profile"])
-    as_of = date.fromisoformat(feature_table.metadata["log_end"])
-    columns = sorted({"protocol", "user_id", "as_of", scoring.LEVEL_FEATURE, *model.features})
-    folder = lake.lake.new_parts(dataset, "churn_scores")
-
-    def predict(rows: pl.DataFrame) -> tuple[np.ndarray, drift.Counts]:
-        x = models.as_matrix(cutoffs.forecast_at(rows, as_of), model.features)
-        probability = model.predict_matrix(x) if len(x) else np.empty(0)
-        values = dict(zip(model.features, x.T, strict=True))
-        return probability, profile.count(values | {drift.PROBABILITY: probability})
-
-    found = lake.lake.over_parts(spark, dataset, "feature_table", predict, columns)
-    probability = np.concatenate([each for each, _ in found])
-    bounds = scoring.decile_bounds(probability)
-    deciles = scoring.risk_decile(probability, bounds)
-    told = factors.descriptions(described_features(feature_table.metadata["kinds"])).values()
-    drifted = drift.drifts(profile.counts, drift.total([counts for _, counts in found]))
-
-    def write_scores(rows: pl.DataFrame) -> PartFile:
-        scores = scoring.score_rows(model, cutoffs.forecast_at(rows, as_of), told)
-        deciles = scoring.risk_decile(scores["probability"].to_numpy(), bounds)
-        table = pl.from_pandas(
-            scores.assign(risk_decile=deciles, model_version=live["model_version"])
-        )
-        return write_part(folder, as_promised(CHURN_SCORES, table))
-
-    said = {
-        "model": live["model"],
-        "model_version": live["model_version"],
-        "model_registry": lake.lake.version(dataset, "model_registry").number,
-        "feature_table": feature_table.number,
-        "drift": [each._asdict() for each in drifted],
-    }
-    context.add_output_metadata(
-        {
-            "model": live["model"],
-            "model_version": live["model_version"],
-            "largest_psi": drifted[0].psi,
-        }
-        | pictures.of_scores(
-            pl.DataFrame({"risk_decile": deciles, "probability": probability}), lake.lake, dataset
-        )
-    )
-    parts = lake.lake.over_parts(spark, dataset, "feature_table", write_scores, columns)
-    return Rows(parts, said)

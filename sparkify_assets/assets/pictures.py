@@ -1,6 +1,6 @@
 """The report's pictures in the metadata of materializations, behind one click in the UI."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import dagster as dg
 import polars as pl
@@ -46,6 +46,14 @@ def of_scores(scores: pl.DataFrame, store: Lake, dataset: str) -> Shown:
     chart = pictures.expected_by_decile(figures.by_decile(scores))
     caption = "Expected leavers in each tenth of the users."
     return {"picture": _markdown([(chart, caption)], store, dataset, "churn_scores")}
+
+
+def of_live_metrics(weeks: Sequence[figures.Week], store: Lake, dataset: str) -> Shown:
+    """Empty before the horizon of a forecast has passed."""
+    if not weeks:
+        return {}
+    charts = [(picture.chart, picture.caption) for picture in pictures.by_week(weeks)]
+    return {"pictures": _markdown(charts, store, dataset, "live_metrics")}
 
 
 def _markdown(

@@ -10,13 +10,20 @@ import polars as pl
 
 from sparkify_assets.assets.declaring import ANALYTICS, file_asset
 from sparkify_assets.churn.cutoffs import FORECAST
+from sparkify_assets.errors import LakeError
 from sparkify_assets.report import figures, findings
 from sparkify_assets.report.data import REGISTRY_COLUMNS, ReportData
 from sparkify_assets.report.page import render
 from sparkify_assets.resources.io_manager import LakeResource
-from sparkify_assets.resources.lake import Lake
-from sparkify_assets.storage import read_part
-from sparkify_assets.tables import MODEL_REGISTRY, REJECTED_LINES, TABLES, USER_DAYS, USER_LABELS
+from sparkify_assets.resources.lake import Lake, Version
+from sparkify_assets.tables import (
+    CHURN_SCORES,
+    MODEL_REGISTRY,
+    REJECTED_LINES,
+    TABLES,
+    USER_DAYS,
+    USER_LABELS,
+)
 
 FILE = "churn_report/churn_report.html"
 REPORTS_VARIABLE = "SPARKIFY_REPORTS_URL"
@@ -38,19 +45,22 @@ _READ = ("user_labels", "user_days", "rejected_lines", "model_registry")
 def churn_report(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
-    churn_scores: pl.DataFrame,
+    churn_scores: Version,
     churn_factors: pl.DataFrame,
     evaluation_metrics: pl.DataFrame,
     evaluation_predictions: pl.DataFrame,
+    live_metrics: pl.DataFrame,
 ) -> dg.MaterializeResult:
     dataset, store = context.partition_key, lake.lake
+    scores = present_scores(store, dataset, churn_scores)
     report = ReportData(
         dataset=dataset,
-        scores=churn_scores,
+        scores=scores,
         factors=churn_factors,
         metrics=evaluation_metrics,
         predictions=evaluation_predictions,
         registry=store.read_polars(dataset, MODEL_REGISTRY, REGISTRY_COLUMNS),
+        live_metrics=live_metrics,
         churned=store.read_polars(dataset, USER_LABELS, ["churned"])["churned"],
         habits=habits(store, dataset),
         rejections=store.read_polars(dataset, REJECTED_LINES, ["reason"])["reason"],
@@ -61,9 +71,7 @@ def churn_report(
     )
     page = render(report).encode()
     path = store.write_file(dataset, FILE, page)
-    leavers = figures.expected_leavers(
-        churn_scores["probability"], report.live.get("churned_users", 0)
-    )
+    leavers = figures.expected_leavers(scores["probability"], report.live.get("churned_users", 0))
     measured = {
         metric: figures.measured(evaluation_metrics, FORECAST, "grouped", metric)
         for metric in ("pr_auc", "roc_auc", "lift_top_10")
@@ -76,7 +84,7 @@ def churn_report(
             "source": "; ".join(report.sources),
             "simulated": report.simulated,
             "code_version": report.code_version,
-            "users": churn_scores.height,
+            "users": scores.height,
             "model_version": report.live.get("model_version", "unknown"),
             "expected_leavers": round(leavers.value, 1),
             **{name: round(found.value, 4) for name, found in measured.items() if found},
@@ -91,10 +99,20 @@ def _link(dataset: str, path: str) -> str:
     return path if "://" in path else Path(path).as_uri()
 
 
+def present_scores(store: Lake, dataset: str, churn_scores: Version) -> pl.DataFrame:
+    """The rows of `churn_scores` that are the present forecast: those of the newest cutoff."""
+    as_of = churn_scores.metadata.get("as_of")
+    if as_of is None:
+        raise LakeError(
+            f"The scores of {dataset} were written by an earlier version of this project. "
+            "Materialize churn_scores again."
+        )
+    return store.read_polars(dataset, CHURN_SCORES, slices={as_of})
+
+
 def habits(store: Lake, dataset: str) -> pl.DataFrame:
-    """What each user did, read a part file at a time, so that all days need not fit in memory."""
+    """What each user did."""
     labels = store.read_polars(dataset, USER_LABELS, findings.LABEL_COLUMNS)
     last_day = date.fromisoformat(store.version(dataset, "feature_table").metadata["last_day"])
-    nothing = pl.DataFrame(schema=USER_DAYS.polars_schema).select(findings.DAY_COLUMNS)
-    days = (read_part(file, findings.DAY_COLUMNS) for file in store.files(dataset, USER_DAYS.name))
-    return pl.concat(findings.habits(part, labels, last_day) for part in (nothing, *days))
+    days = store.read_polars(dataset, USER_DAYS, findings.DAY_COLUMNS)
+    return findings.habits(days, labels, last_day)

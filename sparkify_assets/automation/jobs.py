@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from sparkify_assets.automation.housekeeping import housekeeping
 from sparkify_assets.datasets import PARTITIONS, dataset_config
 
 # A run whose process died is started again once; one that said what is wrong is not. The instance
@@ -19,8 +20,10 @@ _TO_FEATURES = (
     "raw_events",
     "rejected_lines",
     "cleaned_events",
+    "label_days",
     "user_labels",
     "user_days",
+    "user_kinds",
     "feature_table",
 )
 _TO_MODEL = (
@@ -31,7 +34,7 @@ _TO_MODEL = (
     "model_registry",
     "churn_factors",
 )
-_TO_REPORT = ("churn_scores", "churn_report")
+_TO_REPORT = ("churn_scores", "score_outcomes", "live_metrics", "churn_report")
 
 
 def _config(*ops: str) -> dg.PartitionedConfig:
@@ -63,6 +66,17 @@ retrain = dg.define_asset_job(
     ),
 )
 
+prepare = dg.define_asset_job(
+    "prepare",
+    selection=dg.AssetSelection.assets(*_TO_FEATURES),
+    config=_config("ingest", *_TO_FEATURES),
+    tags=_TAGS,
+    description=(
+        "From the event log to the feature table. Trains and scores nothing, so it needs no model "
+        "and no long log."
+    ),
+)
+
 rescore = dg.define_asset_job(
     "rescore",
     selection=dg.AssetSelection.assets(*_TO_FEATURES, *_TO_REPORT),
@@ -71,6 +85,17 @@ rescore = dg.define_asset_job(
     description=(
         "From the event log to scores and the report by the model that is live. Trains nothing; "
         "where no model is live yet, run `everything` first."
+    ),
+)
+
+backfill = dg.define_asset_job(
+    "backfill",
+    selection=dg.AssetSelection.assets(*_TO_REPORT),
+    config=_config("churn_scores"),
+    tags=_TAGS,
+    description=(
+        "Scores a past day as it would have been then, and what became of it: set `as_of` of "
+        "churn_scores in the launchpad."
     ),
 )
 
@@ -83,4 +108,12 @@ check_freshness = dg.define_asset_job(
     description="Are a dataset's scores young enough? Makes nothing, takes a moment.",
 )
 
-JOBS = [everything, retrain, rescore, check_freshness]
+JOBS: list[Any] = [
+    everything,
+    prepare,
+    retrain,
+    rescore,
+    backfill,
+    check_freshness,
+    housekeeping,
+]

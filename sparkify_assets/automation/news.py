@@ -15,7 +15,7 @@ from sparkify_assets.tables import MODEL_REGISTRY
 
 _LOG = "raw_events"
 _SCORES = "churn_scores"
-_FROM_LOG_TO_SCORES = (_LOG, "cleaned_events", "user_days", "feature_table", _SCORES)
+_FROM_LOG_TO_FEATURES = (_LOG, "cleaned_events", "user_days", "feature_table")
 
 
 def log_now(dataset: Dataset) -> Fingerprint:
@@ -53,18 +53,35 @@ def is_of_simulated(lake: Lake, dataset: str) -> bool:
     return known and bool(lake.version(dataset, MODEL_REGISTRY.name).metadata.get("simulated"))
 
 
+def can_score(lake: Lake, dataset: str) -> bool:
+    """Whether a model is live that may score a real log: one of made-up users may not."""
+    return bool(live_version(lake, dataset)) and not is_of_simulated(lake, dataset)
+
+
 def was_given(lake: Lake, dataset: str) -> bool:
     """Whether the log in the lake is a real one."""
     known = lake.exists(dataset, _LOG)
     return known and lake.version(dataset, _LOG).metadata.get("simulated") is False
 
 
+def is_prepared(lake: Lake, dataset: str) -> bool:
+    """Whether the features are of the log that is in the lake."""
+    return _is_made(lake, dataset, *_FROM_LOG_TO_FEATURES)
+
+
 def is_scored(lake: Lake, dataset: str) -> bool:
     """Whether the scores are of the log and by the live model that are in the lake."""
-    if not all(lake.exists(dataset, name) for name in _FROM_LOG_TO_SCORES):
+    if not _is_made(lake, dataset, *_FROM_LOG_TO_FEATURES, _SCORES):
         return False
-    versions = {name: lake.version(dataset, name) for name in _FROM_LOG_TO_SCORES}
-    return versions[_SCORES].metadata.get("model_version") == live_version(lake, dataset) and all(
-        versions[made].metadata.get(of) == versions[of].number
-        for of, made in pairwise(_FROM_LOG_TO_SCORES)
+    model = lake.version(dataset, _SCORES).metadata.get("model_version")
+    return model == live_version(lake, dataset)
+
+
+def _is_made(lake: Lake, dataset: str, *names: str) -> bool:
+    """Whether each of these tables is of the newest version of the one before it."""
+    if not all(lake.exists(dataset, name) for name in names):
+        return False
+    versions = {name: lake.version(dataset, name) for name in names}
+    return all(
+        versions[made].metadata.get(of) == versions[of].number for of, made in pairwise(names)
     )

@@ -11,6 +11,7 @@ import dagster as dg
 from sparkify_assets.checks.results import result
 from sparkify_assets.datasets import PARTITIONS, Dataset, dataset
 from sparkify_assets.resources.io_manager import LakeResource
+from sparkify_assets.resources.lake import Version
 
 
 @dg.asset_check(
@@ -23,8 +24,14 @@ def scores_are_fresh(
 ) -> dg.AssetCheckResult:
     chosen = dataset(context.partition_key)
     there_are = lake.lake.exists(chosen.name, "churn_scores")
-    made_at = lake.lake.version(chosen.name, "churn_scores").committed_at if there_are else None
+    made_at = scored_at(lake.lake.version(chosen.name, "churn_scores")) if there_are else None
     return judged(chosen, made_at, datetime.now(timezone.utc))
+
+
+def scored_at(scores: Version) -> datetime:
+    """When the newest cutoff was scored; the table may have been written for a past one since."""
+    said = scores.metadata.get("scored_at")
+    return datetime.fromisoformat(said) if said else scores.committed_at
 
 
 def judged(chosen: Dataset, made_at: datetime | None, now: datetime) -> dg.AssetCheckResult:

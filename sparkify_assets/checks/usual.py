@@ -48,20 +48,25 @@ def rows_check(table: str) -> dg.AssetChecksDefinition:
             return result(
                 True, expected="a usual number of rows", found=_FIRST, warns=True, more=first
             )
-        usual = median(version.rows for version in earlier)
+        rows, usual = _rows(newest), median(_rows(version) for version in earlier)
         return result(
-            usual / TIMES <= newest.rows <= usual * TIMES,
+            usual / TIMES <= rows <= usual * TIMES,
             expected=f"{usual / TIMES:,.0f} to {usual * TIMES:,.0f} rows",
-            found=f"{newest.rows:,} rows, of {_log(newest)}; usual are {usual:,.0f}",
+            found=f"{rows:,} rows, of {_log(newest)}; usual are {usual:,.0f}",
             look=(
                 f"import polars as pl; print(pl.scan_delta({newest.path!r}, "
                 f"version={earlier[0].number}).select(pl.len()).collect())"
             ),
             warns=True,
-            more={"rows": newest.rows, "usual rows": usual},
+            more={"rows": rows, "usual rows": usual},
         )
 
     return as_many_rows_as_usual
+
+
+def _rows(version: Version) -> int:
+    """Of scores, the newest cutoff's rows: those of earlier ones stay in the table."""
+    return version.metadata.get("users", version.rows_ever)
 
 
 def nulls_check(table: str) -> dg.AssetChecksDefinition:

@@ -24,6 +24,7 @@ from sparkify_assets.errors import NotEnoughDataError, SettingError
 
 FORECAST = "forecast"
 WHOLE_LOG = "whole_log"
+FIRST_DAY = 14  # of history before the first cutoff
 
 # A log that stops within this time of midnight is taken to hold the whole day.
 _CLOSE_TO_MIDNIGHT = timedelta(hours=1)
@@ -53,7 +54,7 @@ def span(first_event: datetime, last_event: datetime) -> Span:
 
 
 def forecast_cutoffs(
-    log: Span, *, horizon_days: int = 10, every_days: int = 7, first_day: int = 14
+    log: Span, *, horizon_days: int = 10, every_days: int = 7, first_day: int = FIRST_DAY
 ) -> list[date]:
     """Every `every_days` from day `first_day` on, and the last day whose horizon the log holds.
 
@@ -66,13 +67,15 @@ def forecast_cutoffs(
     return [log.start + timedelta(days=day) for day in days]
 
 
-def check_horizon(log: Span, cutoffs: Sequence[object], horizon_days: int) -> None:
+def check_horizon(
+    log: Span, cutoffs: Sequence[object], horizon_days: int, first_day: int = FIRST_DAY
+) -> None:
     """Raise NotEnoughDataError where the log is too short for a single labelled cutoff."""
     if not cutoffs:
         raise NotEnoughDataError(
             f"The log covers {log.days} days ({log.start} to {log.end}); no cutoff leaves room for "
-            f"history before it and a horizon of {horizon_days} days after it. Use a longer log or "
-            f"a shorter horizon."
+            f"history before it and a horizon of {horizon_days} days after it. A model can be "
+            f"trained from day {first_day + horizon_days} on; sooner, with a shorter horizon."
         )
 
 
@@ -130,3 +133,14 @@ def whole_log_rows(labels: pl.DataFrame) -> pl.DataFrame:
         (pl.col("last_event_at").dt.date() + pl.duration(days=1)).alias("as_of"),
         pl.col("churned").alias("label"),
     )
+
+
+def slice_of_cutoff(as_of: date) -> str:
+    """The slice of feature_table that holds the rows of a cutoff of the forecast."""
+    return f"{FORECAST}-{as_of}"
+
+
+def slice_of_row() -> pl.Expr:
+    """The slice of a row, by its protocol and as_of; those of the whole log are one."""
+    of_cutoff = pl.concat_str("protocol", pl.lit("-"), pl.col("as_of").dt.to_string())
+    return pl.when(pl.col("protocol") == FORECAST).then(of_cutoff).otherwise("protocol")

@@ -13,8 +13,9 @@ from __future__ import annotations
 import polars as pl
 
 from sparkify_assets.churn import moves
+from sparkify_assets.churn.labels import is_outcome
 from sparkify_assets.churn.origins import Origins, origins
-from sparkify_assets.churn.pages import OUTCOME_PAGES, PAGES
+from sparkify_assets.churn.pages import PAGES
 
 # Column -> page, counted on the paid level alone: adverts are rare there, and mean something else.
 PAID_PAGES = {"paid_songs": "NextSong", "paid_adverts": "Roll Advert"}
@@ -47,31 +48,38 @@ EVENT_COLUMNS = (
 )
 
 
-def in_order(events: pl.DataFrame) -> pl.DataFrame:
-    """Whole users' events (EVENT_COLUMNS) in time order, with what the previous event tells.
+def in_order(events: pl.DataFrame, before: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Users' events (EVENT_COLUMNS) in time order, with what the previous event tells.
 
     Adds `new_session`, `new_level` (booleans), `seconds_since_last` and `move`, the step that led
-    here (null on a user's first).
+    here (null on a user's first). before: of users who were here before the first of `events`, the
+    last event until then (`labels.last_before`); without it they are seen for the first time.
     """
+    if before is not None:
+        events = pl.concat(
+            [before.with_columns(_is_before=True), events.with_columns(_is_before=False)],
+            how="diagonal",
+        )
     same_user = pl.col("user_id") == pl.col("user_id").shift(1)
     new_session = ~(
         same_user & pl.col("session_id").eq_missing(pl.col("session_id").shift(1))
     ).fill_null(False)
     ordered = events.sort("user_id", "event_time", "item_in_session", maintain_order=True)
     numbered = ordered.with_columns(level_and_page=moves.level_and_page())
-    return numbered.with_columns(
+    known = numbered.with_columns(
         new_session=new_session,
         move=moves.move(same_user, new_session),
         new_level=(same_user & (pl.col("level") != pl.col("level").shift(1))).fill_null(False),
         seconds_since_last=pl.when(same_user).then(
-            pl.col("event_time").diff().dt.total_microseconds() / 1e6
+            divided(pl.col("event_time").diff().dt.total_microseconds(), 1e6)
         ),
     ).drop("level_and_page")
+    return known if before is None else known.filter(~pl.col("_is_before")).drop("_is_before")
 
 
 def user_days(events: pl.DataFrame) -> pl.DataFrame:
-    """A row a user and UTC day, of whole users' `in_order` events; sorted by user and day."""
-    kept = events.filter(~_PAGE.is_in(OUTCOME_PAGES) & (pl.col("auth") != "Cancelled"))
+    """A row a user and UTC day, of users' `in_order` events; sorted by user and day."""
+    kept = events.filter(~is_outcome())
     kept = kept.with_columns(
         day=pl.col("event_time").dt.date(), hour=pl.col("event_time").dt.hour()
     )
@@ -82,6 +90,14 @@ def user_days(events: pl.DataFrame) -> pl.DataFrame:
         .with_columns(pl.col("moves").fill_null([]))
         .sort("user_id", "day")
     )
+
+
+def divided(values: pl.Expr, by: float) -> pl.Expr:
+    """values / by, with the same last digit whatever the number of rows.
+
+    Polars multiplies by the reciprocal of what all rows are divided by, but divides a single row.
+    """
+    return values * (1 / by)
 
 
 def _count(condition: pl.Expr) -> pl.Expr:

@@ -18,7 +18,7 @@ from datetime import date
 import polars as pl
 
 from sparkify_assets.churn import kinds
-from sparkify_assets.churn.days import DAY_PARTS
+from sparkify_assets.churn.days import DAY_PARTS, divided
 from sparkify_assets.churn.kinds import Kinds
 from sparkify_assets.churn.origins import Origins, origins
 from sparkify_assets.churn.pages import PAGES
@@ -240,20 +240,17 @@ def _sessions() -> Iterator[Feature]:
     )
     # Of the first session it is known that it began in view only if the user was waited for.
     waited_for = (pl.col("history_days") < pl.col("exposure_days")).cast(pl.Float64)
-    idle_days = pl.col("exposure_days") - _total("session_seconds") / 86_400
-    starts = _shrunk(
-        _total("gaps") + waited_for,
-        idle_days.clip(lower_bound=0),
-        _population("starts_per_idle_day"),
-        START_STRENGTH / _population("starts_per_idle_day"),
-    )
+    idle_days = pl.col("exposure_days") - divided(_total("session_seconds"), 86_400)
+    # As _shrunk, with as much time of the population's as holds START_STRENGTH starts.
+    expected = idle_days.clip(lower_bound=0) * _population("starts_per_idle_day")
+    starts = _total("gaps") + waited_for
     quiet = pl.col("seconds_since_last_event")
     yield Feature(
         "session_rate_ratio",
         "sessions",
         "how often sessions begin, against all users",
         "log ratio",
-        (starts / _population("starts_per_idle_day")).log(),
+        ((starts + START_STRENGTH) / (expected + START_STRENGTH)).log(),
     )
     yield Feature(
         "in_session",
@@ -272,9 +269,13 @@ def _sessions() -> Iterator[Feature]:
         "sessions",
         _total("sessions").cast(pl.Float64),
     )
-    yield Feature("gap_days", "sessions", "mean gap between sessions", "days", gap / 86_400)
+    yield Feature("gap_days", "sessions", "mean gap between sessions", "days", divided(gap, 86_400))
     yield Feature(
-        "days_since_last_event", "sessions", "time since the last event", "days", quiet / 86_400
+        "days_since_last_event",
+        "sessions",
+        "time since the last event",
+        "days",
+        divided(quiet, 86_400),
     )
     yield Feature(
         "quiet_for_gaps",
@@ -295,7 +296,7 @@ def _sessions() -> Iterator[Feature]:
             _population(f"{column}_per_session"),
             SESSION_STRENGTH,
         )
-        yield Feature(name, "sessions", words, unit, mean / scale)
+        yield Feature(name, "sessions", words, unit, divided(mean, scale))
 
 
 def _level() -> Iterator[Feature]:
@@ -305,7 +306,7 @@ def _level() -> Iterator[Feature]:
         "level",
         "time at the present level, as far as seen",
         "days",
-        pl.col("seconds_at_level") / 86_400,
+        divided(pl.col("seconds_at_level"), 86_400),
     )
     yield Feature("upgrades", "level", "upgrades so far", "upgrades", _total("submit_upgrade"))
     yield Feature(
@@ -370,7 +371,7 @@ def _account() -> Iterator[Feature]:
         "account",
         "time since registration",
         "days",
-        pl.col("seconds_since_registration") / 86_400,
+        divided(pl.col("seconds_since_registration"), 86_400),
     )
     yield Feature(
         "history_days",
@@ -498,7 +499,7 @@ _MILLION = 10**6
 
 # What is added to a day before it is summed up.
 _MEASURED = (
-    (pl.col("listening_seconds") / 3_600).alias("listening_hours"),
+    divided(pl.col("listening_seconds"), 3_600).alias("listening_hours"),
     pl.col("day").is_not_null().cast(pl.Int64).alias("active_days"),
     (pl.col("songs") - pl.col("paid_songs")).alias("free_songs"),
     (pl.col("roll_advert") - pl.col("paid_adverts")).alias("free_adverts"),
@@ -506,16 +507,18 @@ _MEASURED = (
 )
 
 
-def population_totals(days: pl.DataFrame) -> pl.DataFrame:
-    """Sums of everybody's days, a row a day; additive over any split of the users.
+def population_totals(days: pl.DataFrame, first_days: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Sums of everybody's days, a row a day; additive over any split of users and days.
 
+    days: of whole users, unless `first_days` tells each user's first day (user_id, first_day).
     Returns day, `new_users` (those whose first day it is) and every summed column, in whole
     millionths: so no split, and no order of adding up, changes a digit.
     """
-    first = (pl.col("day") == pl.col("day").min().over("user_id")).alias("new_users")
+    if first_days is None:
+        first_days = days.group_by("user_id").agg(first_day=pl.col("day").min())
     return (
-        days.with_columns(*_MEASURED)
-        .with_columns(first)
+        days.join(first_days, on="user_id")
+        .with_columns(*_MEASURED, new_users=pl.col("day") == pl.col("first_day"))
         .group_by("day")
         .agg((pl.col("new_users", *_SUMMED) * _MILLION).round().cast(pl.Int64).sum())
     )
@@ -526,7 +529,7 @@ def population_rates(
 ) -> pl.DataFrame:
     """What is usual before each cutoff: a row a cutoff, as_of and `population__...` columns.
 
-    totals: the results of `population_totals` for disjoint sets of users. Cutoffs that no day
+    totals: the results of `population_totals` for disjoint sets of rows. Cutoffs that no day
     precedes are left out.
     """
     by_day = pl.concat(totals).group_by("day").agg(pl.all().sum()).sort("day")
@@ -554,7 +557,7 @@ def _rates(log_start: date) -> Iterator[pl.Expr]:
     yield from (rate(name, sessions, "session") for name in (*PAGES, "songs", "events"))
     yield rate("session_seconds", sessions, "session")
     yield rate("gap_seconds", pl.col("gaps"), "gap")
-    idle_days = (exposure - pl.col("session_seconds") / 86_400).clip(lower_bound=_MILLION)
+    idle_days = (exposure - divided(pl.col("session_seconds"), 86_400)).clip(lower_bound=_MILLION)
     yield (sessions / idle_days).alias("population__starts_per_idle_day")
 
 
@@ -573,7 +576,7 @@ def features(
     """
     key = ["protocol", "user_id", "as_of"]
     known = (
-        rows.join(days.with_columns(*_MEASURED), on="user_id")
+        rows.join(days.drop("moves").with_columns(*_MEASURED), on="user_id")
         .filter(pl.col("day") < pl.col("as_of"))
         .sort(*key, "day")
         .with_columns(age=(pl.col("as_of") - pl.col("day")).dt.total_days())
@@ -614,7 +617,7 @@ def _times(log_start: date) -> Iterator[pl.Expr]:
         ("seconds_at_level", pl.coalesce(pl.col("level_changed_at"), pl.col("first_event_at"))),
         ("seconds_since_registration", pl.col("registered_at")),
     ):
-        yield ((as_of - since).dt.total_microseconds() / 1e6).alias(name)
+        yield divided((as_of - since).dt.total_microseconds(), 1e6).alias(name)
     seen_from = pl.max_horizontal(pl.col("registered_at").dt.date(), pl.lit(log_start))
     first_seen = pl.min_horizontal(pl.col("first_day"), seen_from)
     for name, since in (("history_days", pl.col("first_day")), ("exposure_days", first_seen)):

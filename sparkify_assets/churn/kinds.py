@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -43,16 +44,46 @@ _PAGE_OF_MOVE = np.arange(moves.COUNT) // len(moves.TO)
 class Kinds:
     """What was learned of all that lies before `as_of`.
 
-    `log_chance` (COUNT, moves.COUNT): the logarithm of a step's chance, in whole millionths: sums
-    of whole numbers come out the same whatever they are added up in. `log_share` (COUNT,): of the
-    share of users. `visits` (COUNT, pages): how often a kind comes to each of moves.TO, of all its
-    steps.
+    `chance` (COUNT, moves.COUNT): of a kind's step. `share` (COUNT,): of the users. `visits`
+    (COUNT, pages): how often a kind comes to each of moves.TO, of all its steps.
     """
 
     as_of: date
-    log_chance: np.ndarray
-    log_share: np.ndarray
+    chance: np.ndarray
+    share: np.ndarray
     visits: np.ndarray
+
+    @cached_property
+    def log_chance(self) -> np.ndarray:
+        """In whole millionths: sums of whole numbers come out the same in whatever order."""
+        return np.rint(np.log(self.chance) * _MILLION).astype(np.int64)
+
+    def to_rows(self) -> pl.DataFrame:
+        """A row a kind, as in the contract of `user_kinds`."""
+        words = in_words(self)
+        return pl.DataFrame(
+            {
+                "as_of": [self.as_of] * COUNT,
+                "kind": NAMES,
+                "share": self.share,
+                "words": [words[name] for name in NAMES],
+                "chances": self.chance.tolist(),
+                "visits": self.visits.tolist(),
+            }
+        )
+
+
+def from_rows(rows: pl.DataFrame) -> list[Kinds]:
+    """What `to_rows` made rows of, in order of time."""
+    return [
+        Kinds(
+            as_of,
+            np.array(of_time["chances"].to_list()),
+            of_time["share"].to_numpy(),
+            np.array(of_time["visits"].to_list()),
+        )
+        for (as_of,), of_time in rows.sort("as_of", "kind").group_by("as_of", maintain_order=True)
+    ]
 
 
 def lessons(first_events: pl.Series, log_start: date, end: date) -> pl.DataFrame:
@@ -106,8 +137,13 @@ def _place(users: pl.Series) -> pl.Series:
     return users.replace_strict(names, buckets(names) / BUCKETS, return_dtype=pl.Float64)
 
 
-def learn(taken: pl.DataFrame, times: pl.DataFrame, seed: int = 0) -> list[Kinds]:
-    """The kinds at each of the `lessons`, of their `steps`; from the first one with any."""
+def learn(
+    taken: pl.DataFrame, times: pl.DataFrame, seed: int = 0, before: Sequence[Kinds] = ()
+) -> list[Kinds]:
+    """The kinds at each of the `lessons`, of their `steps`; from the first one with any.
+
+    before: what was learned of the first of these lessons already. Returns the others'.
+    """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     if taken.is_empty():
@@ -119,11 +155,14 @@ def learn(taken: pl.DataFrame, times: pl.DataFrame, seed: int = 0) -> list[Kinds
     place = _place(users).to_numpy()
     counts = np.zeros((len(users), moves.COUNT))
     found: list[Kinds] = []
-    fitted: tuple[np.ndarray, np.ndarray] | None = None
+    fitted = (before[-1].chance, before[-1].share) if before else None
+    done = before[-1].as_of if before else date.min
     with threadpool_limits(1):
         for number, (as_of, share) in enumerate(times.rows()):
             new = period == number
             np.add.at(counts, (user[new], move[new]), often[new])
+            if as_of <= done:
+                continue
             known = counts[(counts.sum(axis=1) > 0) & (place < share)]
             if not len(known):
                 continue
@@ -159,7 +198,7 @@ def likely(days: pl.DataFrame, rows: pl.DataFrame, kinds: Sequence[Kinds]) -> pl
         for kind, log_chance in enumerate(known.log_chance):
             weights = (often * log_chance[move])[before].astype(float)  # whole, so exact
             odds[:, kind] = np.bincount(user[before], weights, minlength=len(users)) / _MILLION
-        chance = _normalised(odds + known.log_share)
+        chance = _normalised(odds + np.log(known.share))
         columns = {name: pl.Series(chance[:, kind]) for kind, name in enumerate(NAMES)}
         found.append(users.with_columns(pl.lit(time).alias("looked_at"), **columns))
     return rows.join(pl.concat(found), on=["user_id", "looked_at"], how="left").select(*key, *NAMES)
@@ -167,7 +206,7 @@ def likely(days: pl.DataFrame, rows: pl.DataFrame, kinds: Sequence[Kinds]) -> pl
 
 def in_words(kinds: Kinds, pages: int = 2) -> dict[str, str]:
     """What sets each kind apart: "11% of users: Roll Advert 2.9x, Thumbs Up 0.77x the usual"."""
-    share = np.exp(kinds.log_share)
+    share = kinds.share
     usual = share @ kinds.visits
     words = {}
     for name, part, visits in zip(NAMES, share, kinds.visits, strict=True):
@@ -183,12 +222,7 @@ def _as_kinds(as_of: date, counts: np.ndarray, chance: np.ndarray, share: np.nda
     to = np.arange(moves.COUNT) % len(moves.TO)
     taken = member.T @ counts
     visits = np.stack([np.bincount(to, row, minlength=len(moves.TO)) for row in taken])
-    return Kinds(
-        as_of,
-        np.rint(np.log(chance) * _MILLION).astype(np.int64),
-        np.log(share),
-        visits / np.maximum(visits.sum(axis=1, keepdims=True), 1),
-    )
+    return Kinds(as_of, chance, share, visits / np.maximum(visits.sum(axis=1, keepdims=True), 1))
 
 
 def _first_fit(counts: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

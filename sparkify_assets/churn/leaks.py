@@ -113,7 +113,7 @@ def recomputed(
     rows_of: `user_labels` of the events -> the rows whose features are wanted.
     """
     ordered = days.in_order(events)
-    rows = rows_of(labels.user_labels(ordered))
+    rows = rows_of(labels.user_labels(labels.label_days(ordered)))
     of_days = days.user_days(ordered)
     totals = [others, features.population_totals(of_days)]
     usual = features.population_rates(totals, rows["as_of"].unique().to_list(), log_start)

@@ -54,6 +54,7 @@ METRIC_MEANINGS = {
     "roc_auc": "Chance that a churned row has a higher probability than a staying one",
     "log_loss": "Mean negative log likelihood, nats",
     "brier_score": "Mean squared error of the probability",
+    "mean_probability": "Mean probability: the share that was expected to churn",
     "f1": "F1 of the churned class at the threshold chosen on the training folds",
     "precision": "Precision of the churned class at that threshold",
     "recall": "Recall of the churned class at that threshold",
@@ -207,6 +208,7 @@ def metric_values(scored: Scored, weights: np.ndarray) -> dict[str, np.ndarray]:
         "flagged_weighted": flagged_weighted,
         "log_loss": log_loss(label, probability),
         "squared_error": (label - probability) ** 2,
+        "probability": probability,
         **{profit_name(c, s): (probability * s > c) * (label * s - c) for c, s in PROFIT_GRID},
     }
     sums = np.vstack([*per_row.values(), in_bin * (label - probability)]) @ weights
@@ -226,6 +228,7 @@ def metric_values(scored: Scored, weights: np.ndarray) -> dict[str, np.ndarray]:
             "roc_auc": roc_auc(curve),
             "log_loss": total["log_loss"] / rows,
             "brier_score": total["squared_error"] / rows,
+            "mean_probability": total["probability"] / rows,
             "f1": _ratio(2 * hits, flags + positives),
             "precision": _ratio(hits, flags),
             "recall": hits / positives,
@@ -297,6 +300,32 @@ class Resamples:
             yield self.counts[position, start : start + width].astype(float)
 
 
+def resampled_metrics(
+    scored: Scored, users: np.ndarray, resamples: Resamples, values_at_once: int = 4_000_000
+) -> pd.DataFrame:
+    """Every metric of rows of these users: the first row as they are, then each resample."""
+    chunks = resamples.weights(users, values_at_once)
+    return pd.concat(
+        [pd.DataFrame(metric_values(scored, weights)) for weights in chunks], ignore_index=True
+    )
+
+
+def with_intervals(values: pd.DataFrame) -> pd.DataFrame:
+    """metric, value, ci_low and ci_high of what `resampled_metrics` or `bootstrap` returns."""
+    value = values.iloc[0].to_numpy()
+    low, high = values.iloc[1:].quantile([0.025, 0.975]).to_numpy()
+    return pd.DataFrame(
+        {
+            "metric": values.columns,
+            "value": value,
+            # Resampling adds noise, which can only raise the calibration error: where its
+            # interval lies above the value it is widened down to it.
+            "ci_low": np.fmin(low, value),
+            "ci_high": np.fmax(high, value),
+        }
+    )
+
+
 def bootstrap(
     predictions: pd.DataFrame, resamples: Resamples, values_at_once: int = 4_000_000
 ) -> pd.DataFrame:
@@ -319,11 +348,7 @@ def bootstrap(
                 for name in THRESHOLDS.values()
             ),
         )
-        chunks = resamples.weights(ordered["user_id"].to_numpy(), values_at_once)
-        values = pd.concat(
-            [pd.DataFrame(metric_values(scored, weights)) for weights in chunks],
-            ignore_index=True,
-        )
+        values = resampled_metrics(scored, ordered["user_id"].to_numpy(), resamples, values_at_once)
         total = values if total is None else total + values
     if total is None:
         raise ValueError("no predictions to score")
@@ -413,25 +438,14 @@ def evaluation_metrics(
     for (protocol, estimate), group in predictions.groupby(["protocol", "estimate"], sort=False):
         drawn = Resamples.draw(group["user_id"], resamples, seed)
         for model, rows in group.groupby("model", sort=False):
-            values = bootstrap(rows, drawn)
             once = rows[rows["repeat"] == rows["repeat"].min()]
-            value = values.iloc[0].to_numpy()
-            low, high = values.iloc[1:].quantile([0.025, 0.975]).to_numpy()
             found.append(
-                pd.DataFrame(
-                    {
-                        "protocol": protocol,
-                        "estimate": estimate,
-                        "model": model,
-                        "metric": values.columns,
-                        "value": value,
-                        # Resampling adds noise, which can only raise the calibration error: where
-                        # its interval lies above the value it is widened down to it.
-                        "ci_low": np.fmin(low, value),
-                        "ci_high": np.fmax(high, value),
-                        "rows": len(once),
-                        "positives": int(once["label"].sum()),
-                    }
+                with_intervals(bootstrap(rows, drawn)).assign(
+                    protocol=str(protocol),
+                    estimate=str(estimate),
+                    model=model,
+                    rows=len(once),
+                    positives=int(once["label"].sum()),
                 )
             )
     return pd.concat(found, ignore_index=True)[METRIC_COLUMNS]

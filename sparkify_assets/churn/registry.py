@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import polars as pl
@@ -105,6 +105,16 @@ def live(registry: pl.DataFrame) -> dict[str, Any] | None:
     """The row of the model that scores users, if there is one."""
     rows = registry.filter(stage=LIVE)
     return rows.row(0, named=True) if rows.height else None
+
+
+def of_then(registry: pl.DataFrame, as_of: date, horizon_days: int) -> dict[str, Any] | None:
+    """The newest model that was live and had learned from a log that ended by `as_of`, if any is.
+
+    Of models that were trained before `log_end` was kept it is not known.
+    """
+    was_live = pl.col("went_live_at").is_not_null()
+    known = registry.filter(was_live, pl.col("log_end") <= as_of, horizon_days=horizon_days)
+    return known.sort("log_end", "trained_at").row(-1, named=True) if known.height else None
 
 
 def live_model(

@@ -25,6 +25,12 @@ _TIMES = ("days", "hours", "minutes", "seconds")
 _SMALLER = {"days": (24, "hours"), "hours": (60, "minutes")}
 
 
+def probabilities(model: Model, rows: Any) -> np.ndarray:
+    """The probability of each row of a frame, in its order."""
+    x = as_matrix(rows, model.features)
+    return model.predict_matrix(x) if len(x) else NOBODY
+
+
 def score_rows(model: Model, frame: Any, features: Iterable[Described]) -> pd.DataFrame:
     """user_id, as_of, probability, level and reason_1 .. reason_3 for each row of a frame.
 
@@ -43,7 +49,7 @@ def score_rows(model: Model, frame: Any, features: Iterable[Described]) -> pd.Da
         {
             "user_id": frame["user_id"].to_numpy(),
             "as_of": frame["as_of"].to_numpy(),
-            "probability": model.predict_matrix(x) if len(x) else np.empty(0),
+            "probability": model.predict_matrix(x) if len(x) else NOBODY,
             "level": np.where(paid, "paid", "free"),
             **{name: [row[i] for row in reasons] for i, name in enumerate(REASONS)},
         }

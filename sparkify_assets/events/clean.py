@@ -14,6 +14,8 @@ import numpy as np
 import polars as pl
 
 from sparkify_assets.errors import NotEnoughDataError
+from sparkify_assets.events import user_ids
+from sparkify_assets.tables import CLEANED_EVENTS
 
 LOGGED_IN = ("Logged In", "Cancelled")
 # What a line of the log says of an event and of a known user, less the user's names.
@@ -59,9 +61,15 @@ def check_known(known: int, events: int) -> None:
         )
 
 
-def clean(raw: pl.DataFrame) -> pl.DataFrame:
-    """`cleaned_events` of the RAW_COLUMNS of whole users; sorted by user and time."""
-    events = in_order(raw.filter(is_known()).select(RAW_COLUMNS))
+def clean(raw: pl.DataFrame, key: bytes | None = None) -> pl.DataFrame:
+    """`cleaned_events` of the RAW_COLUMNS of whole users; sorted by user and time.
+
+    key: where there is one, user ids become hashes with it.
+    """
+    known = raw.filter(is_known()).select(RAW_COLUMNS)
+    if key is not None:
+        known = known.with_columns(user_ids.hashed(known["user_id"], key))
+    events = in_order(known)
     events = _looked_up(events, "user_agent", _agents)
     events = _looked_up(events, "artist", _texts)
     events = _looked_up(events, "song", _texts)
@@ -89,6 +97,16 @@ def in_order(events: pl.DataFrame) -> pl.DataFrame:
     rest = [name for name in events.columns if name not in _ORDER]
     settled = ordered.filter(tied).unique().sort(*_ORDER, *rest)
     return pl.concat([ordered.filter(~tied), settled]).sort(_ORDER, maintain_order=True)
+
+
+def together(new: pl.DataFrame, *before: pl.DataFrame) -> pl.DataFrame:
+    """Cleaned events with those that were cleaned before, without exact repeats, in order."""
+    if not before:
+        return new
+    schema = CLEANED_EVENTS.polars_schema
+    rows = pl.concat([new.select(schema.names()).cast(schema), *before], how="diagonal").unique()
+    order = ["event_time" if name == "ts" else name for name in _ORDER]
+    return rows.sort([*order, *(name for name in rows.columns if name not in order)])
 
 
 def _utc(column: str) -> pl.Expr:

@@ -6,12 +6,15 @@ a log is simulated (`simulation/`).
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkify_assets import __version__
 from sparkify_assets.capacity import COMPRESSED_SHARE
+from sparkify_assets.digests import digest
 from sparkify_assets.events.source import Fingerprint, LogFile, find_log_files
 from sparkify_assets.storage import explained, open_filesystem, printable
 
@@ -27,11 +30,13 @@ class Log:
     source: str
     simulated: bool
     fingerprint: Fingerprint
+    identity: str
+    """The same for as long as files come to the same log; it tells nothing of where that is."""
 
-    @property
-    def uncompressed_bytes(self) -> float:
-        """About; what a compressed file holds is not known before it is read."""
-        return sum(f.size / (COMPRESSED_SHARE if f.compression else 1) for f in self.files)
+
+def uncompressed_bytes(files: Iterable[LogFile]) -> float:
+    """About; what a compressed file holds is not known before it is read."""
+    return sum(f.size / (COMPRESSED_SHARE if f.compression else 1) for f in files)
 
 
 def given_log(source: str, *, variable: str, folder: Path) -> Log:
@@ -40,7 +45,23 @@ def given_log(source: str, *, variable: str, folder: Path) -> Log:
     Raises SourceError, naming `variable`, when there is no such log.
     """
     files = find_log_files(source, variable=variable, downloads=folder)
-    return Log(files, printable(source), simulated=False, fingerprint=Fingerprint.of(files))
+    return Log(
+        files,
+        printable(source),
+        simulated=False,
+        fingerprint=Fingerprint.of(files),
+        identity=identity(source),
+    )
+
+
+def identity(source: str) -> str:
+    """The same however a source is written: relative or not, with a slash at its end or without.
+
+    A password or signature that is renewed makes it no other log either.
+    """
+    place = printable(source.strip())
+    is_url = "://" in place
+    return digest(place.rstrip("/") if is_url else os.path.abspath(os.path.expanduser(place)))
 
 
 def simulated_fingerprint(name: str, *, users: int, days: int, seed: int) -> Fingerprint:
@@ -49,7 +70,12 @@ def simulated_fingerprint(name: str, *, users: int, days: int, seed: int) -> Fin
 
 
 def _file_name(name: str, users: int, days: int, seed: int) -> str:
-    return f"{name}-simulated-{__version__}-{users}x{days}-seed{seed}.json"
+    return f"{simulated_prefix(name)}{__version__}-{users}x{days}-seed{seed}.json"
+
+
+def simulated_prefix(name: str) -> str:
+    """What the names of a dataset's simulated logs begin with."""
+    return f"{name}-simulated-"
 
 
 def simulated_log(
@@ -65,9 +91,11 @@ def simulated_log(
             filesystem.create_dir(place, recursive=True)
         write_log(path, users=users, days=days, seed=seed, spark=spark)
     files = find_log_files(str(path), variable=f"the simulated {name} log", downloads=folder)
+    fingerprint = simulated_fingerprint(name, users=users, days=days, seed=seed)
     return Log(
         files,
         f"simulated: {users:,} users, {days} days, seed {seed}",
         simulated=True,
-        fingerprint=simulated_fingerprint(name, users=users, days=days, seed=seed),
+        fingerprint=fingerprint,
+        identity=fingerprint.digest,
     )

@@ -33,12 +33,16 @@ KEPT_OF_LONG_LINE = 1_000
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=timezone.utc)
 LATEST = datetime(2100, 1, 1, tzinfo=timezone.utc)
-"""`ts` and `registration` lie in [EARLIEST, LATEST)."""
+"""`ts` and `registration` lie in [EARLIEST, LATEST); of `ts` the caller knows a closer end."""
 
 _EARLIEST_MS = int(EARLIEST.timestamp()) * 1000
 _LATEST_MS = int(LATEST.timestamp()) * 1000
 _TIMES = ("ts", "registration")
+# An event so long before its user registered is of a wrong clock; it would move the log's start.
+_BEFORE_MS = 365 * 86_400_000
 _BOM = b"\xef\xbb\xbf"
+# Of a line that may be an event; Polars would unpack what begins like a compressed file.
+_STARTS = (b"", b"{", b" ", b"\t", b"\r", b"\n")
 _EXACT_FLOAT = 2**53  # every whole number below it is exact as a float
 
 # A failing piece of more lines is cut into _PIECES; of fewer lines, `json` looks at each one,
@@ -61,6 +65,8 @@ _FIELD = {column.name: _field(column.name) for column in _LOG_COLUMNS}
 _REQUIRED = [_FIELD[c.name] for c in _LOG_COLUMNS if not c.nullable]
 _WHOLE = [_FIELD[c.name] for c in _LOG_COLUMNS if c.type == INTEGER]
 _NUMBERS = [_FIELD[c.name] for c in _LOG_COLUMNS if c.type == NUMBER]
+_ALLOWED = {_FIELD[c.name]: c.allowed for c in _LOG_COLUMNS if c.allowed}
+_MINIMUM = {_FIELD[c.name]: c.minimum for c in _LOG_COLUMNS if c.minimum is not None}
 _TEXTS = [_FIELD[c.name] for c in _LOG_COLUMNS if c.type == STRING]
 
 _EVENTS_SCHEMA = pl.Schema(RAW_EVENTS.arrow_schema)
@@ -85,20 +91,24 @@ class ParsedBlock:
     """Lines in the bytes, counted from the bytes alone."""
 
 
-def parse_block(data: bytes, *, source_file: str, offset: int, first: bool) -> ParsedBlock:
+def parse_block(
+    data: bytes, *, source_file: str, offset: int, first: bool, until: datetime = LATEST
+) -> ParsedBlock:
     """Parse whole lines; the last one may lack its newline where the file ends.
 
     `offset` is the place of data[0] in the file, in bytes. `first` says that the file begins
-    here, where a UTF-8 byte order mark is skipped. No content of `data` raises an error.
+    here, where a UTF-8 byte order mark is skipped. Of `until` or later nothing can have happened.
+    No content of `data` raises an error.
     """
     if first and data.startswith(_BOM):
         data, offset = data[len(_BOM) :], offset + len(_BOM)
     lines = count_lines(data)
     frame = None if _may_hold_long_line(data) else _read(data)
-    if frame is not None and frame.height == lines and not _doubtful(frame, data).any():
+    until_ms = int(until.timestamp() * 1000)
+    if frame is not None and frame.height == lines and not _doubtful(frame, data, until_ms).any():
         events, rejected = frame, _rejected_frame([], [], [])
     else:
-        events, rejected = _parse_with_bad_lines(data)
+        events, rejected = _parse_with_bad_lines(data, until_ms)
     if events.height + rejected.height != lines:
         raise AssertionError(f"{lines} lines became {events.height} + {rejected.height} rows")
     events = events.rename(_COLUMN).with_columns(_text(source_file).alias("source_file"))
@@ -125,7 +135,7 @@ def kind_of(reason: str) -> str:
     return reason.partition(": ")[0]
 
 
-def explain(line: bytes, *, ended: bool = True) -> str | None:
+def explain(line: bytes, *, ended: bool = True, until_ms: int = _LATEST_MS) -> str | None:
     """Why `line`, without its newline, is not an event; None where nothing is found against it.
 
     `ended=False` says that the file ends without a newline here. A reason is a kind, or a kind
@@ -152,10 +162,10 @@ def explain(line: bytes, *, ended: bool = True) -> str | None:
         return f"not JSON: {error}"
     if not isinstance(event, dict):
         return f"not a JSON object: {_kind(event)}"
-    return next(_faults(event), None)
+    return next(_faults(event, until_ms), None)
 
 
-def _faults(event: dict[str, Any]) -> Iterator[str]:
+def _faults(event: dict[str, Any], until_ms: int) -> Iterator[str]:
     if not any(field in event for field in _SCHEMA):
         yield "none of an event's fields"
     for field in _REQUIRED:
@@ -171,9 +181,19 @@ def _faults(event: dict[str, Any]) -> Iterator[str]:
             yield f"field {field} is {_kind(value)}, text is expected"
         elif isinstance(value, str) and _HALF_CHARACTER.search(value):
             yield f"field {field} holds half a character"
+    for field, allowed in _ALLOWED.items():
+        if event.get(field) is not None and event[field] not in allowed:
+            yield f"field {field} is none of {', '.join(allowed)}"
+    for field, minimum in _MINIMUM.items():
+        if event.get(field) is not None and event[field] < minimum:
+            yield f"field {field} is less than {minimum:g}"
     for field in _TIMES:
         if event.get(field) is not None:
             yield from _time_faults(field, int(event[field]))
+    if event["ts"] >= until_ms:
+        yield f"ts is in the future: {int(event['ts'])} ms"
+    if event.get("registration") is not None and event["registration"] - event["ts"] > _BEFORE_MS:
+        yield f"ts is more than a year before registration: {int(event['ts'])} ms"
 
 
 def _number_faults(event: dict[str, Any], field: str, expected: str) -> Iterator[str]:
@@ -219,6 +239,8 @@ _UNEXPLAINED = "not JSON: a number or a nesting beyond what is read"
 
 def _read(data: bytes) -> pl.DataFrame | None:
     """The events in `data` under the log's own names, without blank lines; None where any fails."""
+    if data[:1] not in _STARTS:
+        return None
     try:
         return pl.read_ndjson(data, schema=_SCHEMA)
     except pl.exceptions.ComputeError as error:
@@ -235,17 +257,22 @@ def _read(data: bytes) -> pl.DataFrame | None:
     return frame.cast(dict(_SCHEMA))  # type: ignore[arg-type]
 
 
-def _doubtful(frame: pl.DataFrame, data: bytes) -> pl.Series:
+def _doubtful(frame: pl.DataFrame, data: bytes, until_ms: int) -> pl.Series:
     """True for each row whose line must be looked at, though Polars could read it."""
     text = cs.string()
     # Polars writes an object or array into a text column as JSON, and half a UTF-16 pair as NUL.
     strange = text.str.starts_with("{") | text.str.starts_with("[")
     nul = text.str.contains("\0", literal=True) if _ESCAPED_NUL_OR_HALF.search(data) else _NEVER
     times = pl.col(_TIMES).is_between(_EARLIEST_MS, _LATEST_MS, closed="left")
+    odd = [~pl.col(field).is_in(allowed) for field, allowed in _ALLOWED.items()]
+    odd += [pl.col(field) < minimum for field, minimum in _MINIMUM.items()]
     return frame.select(
         (
             pl.any_horizontal(pl.col(_REQUIRED).is_null())
             | ~pl.all_horizontal(times.fill_null(True))
+            | (pl.col("ts") >= until_ms)
+            | (pl.col("registration") - pl.col("ts") > _BEFORE_MS).fill_null(False)
+            | pl.any_horizontal(*odd).fill_null(False)
             | pl.any_horizontal(strange.fill_null(False))
             | pl.any_horizontal(nul.fill_null(False))
         ).alias("doubtful")
@@ -260,10 +287,13 @@ def _may_hold_long_line(data: bytes) -> bool:
 
 
 class _Lines:
-    """The lines of a block that are neither blank nor too long, numbered from 0."""
+    """Lines of a block, numbered from 0."""
 
-    def __init__(self, data: bytes, starts: np.ndarray, ends: np.ndarray) -> None:
-        self.data, self.starts, self.ends = data, starts, ends
+    def __init__(self, data: bytes, starts: np.ndarray, ends: np.ndarray, until_ms: int) -> None:
+        self.data, self.starts, self.ends, self.until_ms = data, starts, ends, until_ms
+
+    def only(self, chosen: Any) -> _Lines:
+        return _Lines(self.data, self.starts[chosen], self.ends[chosen], self.until_ms)
 
     def __getitem__(self, number: int) -> bytes:
         return self.data[self.starts[number] : self.ends[number]]
@@ -272,10 +302,11 @@ class _Lines:
         return self.data[self.starts[low] : self.ends[high - 1]]
 
     def reason(self, number: int) -> str | None:
-        return explain(self[number], ended=self.ends[number] < len(self.data))
+        ended = bool(self.ends[number] < len(self.data))
+        return explain(self[number], ended=ended, until_ms=self.until_ms)
 
 
-def _parse_with_bad_lines(data: bytes) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _parse_with_bad_lines(data: bytes, until_ms: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Like the good case, at a cost that grows with the number of bad lines."""
     raw = np.frombuffer(data, np.uint8)
     newlines = np.flatnonzero(raw == ord("\n"))
@@ -287,7 +318,8 @@ def _parse_with_bad_lines(data: bytes) -> tuple[pl.DataFrame, pl.DataFrame]:
     blank = (lengths == 0) | ((lengths == 1) & (raw[np.minimum(starts, ends - 1)] == ord("\r")))
     long = lengths > MAX_LINE_BYTES
 
-    usual = _Lines(data, starts[~blank & ~long], ends[~blank & ~long])
+    every = _Lines(data, starts, ends, until_ms)
+    usual = every.only(~blank & ~long)
     reasons: dict[int, str] = {}
     events = [pl.DataFrame(schema=_SCHEMA)]
     # Pieces are read as one stretch of bytes, so no long line may lie within one.
@@ -296,8 +328,8 @@ def _parse_with_bad_lines(data: bytes) -> tuple[pl.DataFrame, pl.DataFrame]:
     for low, high in itertools.pairwise(bounds):
         events += _parse_lines(usual, low, high, reasons)
 
-    bad = _Lines(data, usual.starts[list(reasons)], usual.ends[list(reasons)])
-    too_long = _Lines(data, starts[long], ends[long])
+    bad = usual.only(list(reasons))
+    too_long = every.only(long)
     rejected = [
         _rejected_frame(starts[blank], ["blank line"] * int(blank.sum()), [""] * int(blank.sum())),
         _rejected_frame(
@@ -321,7 +353,7 @@ def _parse_lines(
     together = lines.together(low, high)
     frame = _read(together)
     if frame is not None and frame.height == high - low:
-        doubtful = _doubtful(frame, together).arg_true().to_list()
+        doubtful = _doubtful(frame, together, lines.until_ms).arg_true().to_list()
         found = {low + row: reason for row in doubtful if (reason := lines.reason(low + row))}
         reasons.update(found)
         keep = np.ones(high - low, bool)

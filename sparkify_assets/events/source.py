@@ -48,14 +48,17 @@ _MAGIC = {
 }
 _READABLE = (None, "gz", "bz2", "zst")
 _WILDCARD = re.compile(r"[*?\[]")
+_ADDRESS = re.compile(r"\w+://[^\s'\"]+")
 
 _AT_ONCE = 16  # files that are looked into together, for the sake of object stores
 _ATTEMPTS = 5  # in a row without progress
 _PROGRESS_BYTES = 2**20  # what counts as progress
 _FIRST_PAUSE_SECONDS = 0.5  # doubled by every further attempt
 _TIMEOUT_SECONDS = (10, 60)  # to connect, between two bytes
+_SLOW_SECONDS, _SLOW_BYTES = 60, 2**16  # who sends less in that time will not get done
 _TO_LOOK_SECONDS = (5, 15)
 _CHUNK_BYTES = 2**20
+_SHOWN_CHARS = 100  # of what a server says in its own words
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,7 @@ def find_log_files(source: str, *, variable: str, downloads: Path) -> list[LogFi
     server cannot be reached.
     `variable` is the setting that errors name. Raises SourceError.
     """
-    source = source.strip()
-    if not source:
-        raise SourceError(f"{variable} is empty. Name an event log, or unset it.")
+    source = _given(source, variable)
     with _naming(variable, source):
         if re.match("https?://", source, re.IGNORECASE):
             return [_log_file(_download(source, downloads), by_content=True)]
@@ -114,25 +115,40 @@ def look(source: str, *, variable: str) -> Fingerprint:
 
     Raises SourceError, also where a server does not say by what a change could be seen.
     """
-    source = source.strip()
+    source = _given(source, variable)
     with _naming(variable, source):
         is_url = re.match("https?://", source, re.IGNORECASE)
         return Fingerprint.of([_ask(source)] if is_url else _find(source))
 
 
+def _given(source: str, variable: str) -> str:
+    if source := source.strip():
+        return source
+    raise SourceError(f"{variable} is empty. Name an event log, or unset it.")
+
+
 @contextlib.contextmanager
 def _naming(variable: str, source: str) -> Iterator[None]:
-    """Errors within name the setting and its value."""
+    """Errors within name the setting and its value, and hold no secret of it.
+
+    Nor does what they come from, so it is cut off: it may quote an address, and Dagster keeps it.
+    """
     where = f"{variable}={printable(source)}"
     try:
         yield
     except SourceError as error:
-        raise type(error)(f"{where}: {error}") from error.__cause__
-    except PermissionError as error:
-        raise SourceError(f"{where}: may not be read by this user.") from error
+        raise type(error)(f"{where}: {_as_shown(str(error), source)}") from None
+    except PermissionError:
+        raise SourceError(f"{where}: may not be read by this user.") from None
+    except UnicodeDecodeError:
+        raise SourceError(f"{where}: a file's name in it is not UTF-8. Rename the file.") from None
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).partition("\n")[0].replace(source, printable(source))
-        raise SourceError(f"{where}: cannot be read: {reason}") from error
+        reason = _as_shown(str(error).partition("\n")[0], source)
+        raise SourceError(f"{where}: cannot be read: {reason}") from None
+
+
+def _as_shown(text: str, source: str) -> str:
+    return _ADDRESS.sub(lambda found: printable(found[0]), text.replace(source, printable(source)))
 
 
 @dataclass(frozen=True)
@@ -174,6 +190,8 @@ def _find(source: str) -> list[_Found]:
 
     filesystem, base = _open_source(folder or "/", query)
     found = _list(filesystem, base, pattern)
+    if isinstance(filesystem, pa.fs.LocalFileSystem):
+        found = _each_once(base, found)
     if not found:
         what = f"no file matches {pattern}" if pattern else "the folder holds no log"
         raise SourceError(
@@ -193,7 +211,7 @@ def _open_source(uri: str, query: str) -> tuple[pa.fs.FileSystem, str]:
         return open_filesystem(whole)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         scheme = uri.partition("://")[0]
-        reason = str(error).partition("\n")[0].replace(whole, printable(whole))
+        reason = str(error).partition("\n")[0]
         raise SourceError(
             f"storage of the kind {scheme}:// cannot be opened ({reason}). "
             "Use a path, folder, glob, http(s)://, s3://, gs://, abfs:// or hdfs:// address."
@@ -213,6 +231,25 @@ def _list(
         if info.type == pa.fs.FileType.File
     }
     return {name: info for name, info in files.items() if _is_wanted(name, pattern)}
+
+
+def _each_once(folder: str, found: dict[str, pa.fs.FileInfo]) -> dict[str, pa.fs.FileInfo]:
+    """Less the links to other files of the folder, as each line counts once.
+
+    Raises SourceError where a file is a link to a place outside of the folder: who may put files
+    into a folder is not always to see what is elsewhere on this machine.
+    """
+    inside = Path(folder).resolve()
+    names: dict[Path, str] = {}
+    for name in sorted(found, key=lambda name: ((inside / name).resolve() != inside / name, name)):
+        place = (inside / name).resolve()
+        if not place.is_relative_to(inside):
+            raise SourceError(
+                f"{name} is a link to a place outside of the folder. Put the file itself there, or "
+                "name the folder that it is in."
+            )
+        names.setdefault(place, name)
+    return {name: found[name] for name in names.values()}
 
 
 def _is_wanted(name: str, pattern: str | None) -> bool:
@@ -314,7 +351,8 @@ def _ask(url: str) -> _Found:
 
 
 def _file_name(url: str) -> str:
-    return unquote(urlsplit(url).path).rstrip("/").rpartition("/")[2] or "download"
+    name = unquote(urlsplit(url).path).rstrip("/").rpartition("/")[2]
+    return name if name.strip(".") else "download"  # also where it would be another folder's
 
 
 def _download(url: str, folder: Path) -> _Found:
@@ -402,7 +440,7 @@ def _download_once(url: str, target: Path) -> None:
 
 
 def _check_status(response: requests.Response) -> None:
-    status = f"the server answered {response.status_code} {response.reason}"
+    status = f"the server answered {response.status_code} {(response.reason or '')[:_SHOWN_CHARS]}"
     if response.status_code in (408, 429) or response.status_code >= 500:
         raise _Interrupted(status)
     if response.status_code not in (200, 206):
@@ -419,8 +457,15 @@ def _receive(response: requests.Response, file: BinaryIO, length: int | None, na
         file=sys.stderr,
         mininterval=0.2 if sys.stderr.isatty() else 10,
     ) as bar:
-        for chunk in response.raw.stream(_CHUNK_BYTES, decode_content=False):
+        began, before = time.monotonic(), file.tell()
+        while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
             bar.update(file.write(chunk))
+            now, here = time.monotonic(), file.tell()
+            if now - began >= _SLOW_SECONDS:
+                if here - before < _SLOW_BYTES:
+                    slow = f"{here - before:,} bytes came in {now - began:.0f} seconds"
+                    raise _Interrupted(f"the server hardly sends anything: {slow}")
+                began, before = now, here
 
 
 def _cause(error: BaseException) -> str:

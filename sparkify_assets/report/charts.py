@@ -139,15 +139,24 @@ def intervals(
     return _picture(name, title, description, _WIDTH, height, drawn)
 
 
+# What two columns side by side stand for, and their classes.
+Groups = tuple[tuple[str, str], tuple[str, str]]
+CHURNED_AND_STAYED: Groups = (("churned", "churned"), ("stayed", "stayed"))
+
+
 def pairs(
     name: str,
     title: str,
     description: str,
-    rows: Sequence[tuple[str, Estimate, Estimate]],
+    rows: Sequence[tuple[str, Estimate | None, Estimate | None]],
     y: Axis,
     label: str,
+    groups: Groups = CHURNED_AND_STAYED,
 ) -> Markup:
-    """A slot a (label, churned, stayed): two columns with their intervals as whiskers."""
+    """A slot a (label, first, second): two columns with their intervals as whiskers.
+
+    groups: what the first and the second are called, and their classes. None leaves a column out.
+    """
     height, left, top = 236.0, 48.0, 28.0
     bottom = height - _BOTTOM
     slot = (_WIDTH - left) / max(1, len(rows))
@@ -156,16 +165,17 @@ def pairs(
         return bottom - min(max(value / y.high, 0.0), 1.0) * (bottom - top)
 
     drawn: list[Markup] = []
-    for words, x in (("churned", left), ("stayed", left + 76)):
-        drawn.append(_rectangle(x, 4, 10, 10, f"pillar {words}"))
+    for (words, style), x in zip(groups, (left, left + 76), strict=True):
+        drawn.append(_rectangle(x, 4, 10, 10, f"pillar {style}"))
         drawn.append(_text(words, x + 15, 13, "start"))
     for tick in y.ticks:
         drawn.append(_line(left, place(tick), _WIDTH, place(tick), "grid"))
         drawn.append(_text(y.show(tick), left - 6, place(tick) + 4, "end"))
-    for i, (words, *groups) in enumerate(rows):
-        for (value, low, high), style, at in zip(
-            groups, ("churned", "stayed"), (0.12, 0.52), strict=True
-        ):
+    for i, (words, *both) in enumerate(rows):
+        for estimate, (_, style), at in zip(both, groups, (0.12, 0.52), strict=True):
+            if estimate is None:
+                continue
+            value, low, high = estimate
             x, wide = left + (i + at) * slot, slot * 0.36
             drawn.append(
                 _rectangle(x, place(value), wide, bottom - place(value), f"pillar {style}")

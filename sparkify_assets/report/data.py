@@ -40,11 +40,12 @@ class ReportData:
     """
 
     dataset: str
-    scores: pl.DataFrame  # churn_scores
+    scores: pl.DataFrame  # churn_scores, of the newest cutoff
     factors: pl.DataFrame  # churn_factors
     metrics: pl.DataFrame  # evaluation_metrics
     predictions: pl.DataFrame  # evaluation_predictions
     registry: pl.DataFrame  # model_registry, REGISTRY_COLUMNS
+    live_metrics: pl.DataFrame  # live_metrics
     churned: pl.Series  # user_labels: whether each user of the log ever cancelled
     habits: pl.DataFrame  # findings.habits of all users
     rejections: pl.Series  # rejected_lines: the reason for each line

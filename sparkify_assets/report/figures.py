@@ -11,12 +11,13 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from datetime import date
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from sparkify_assets.churn import metrics
+from sparkify_assets.churn import metrics, outcomes
 from sparkify_assets.churn.cutoffs import FORECAST
 from sparkify_assets.churn.evaluation import CHOSEN
 from sparkify_assets.events.parse import kind_of
@@ -271,6 +272,46 @@ def tests(predictions: pl.DataFrame, protocol: str, estimate: str) -> Tested | N
     )
 
 
+class Week(NamedTuple):
+    """What the forecasts of a week were worth, as far as their horizon has passed."""
+
+    monday: date
+    complete: bool  # the horizon of all its days has
+    rows: int
+    users: int
+    churned: int
+    late_events: int
+    measures: Mapping[str, Estimate | None]  # by metric
+
+
+def weeks(live_metrics: pl.DataFrame, log_end: date, horizon_days: int) -> list[Week]:
+    """The weeks of `live_metrics`, the earliest first."""
+    complete = outcomes.is_complete(log_end, horizon_days).alias("complete")
+    by_week = live_metrics.with_columns(complete).sort("week")
+    return [
+        _week(rows.rows_by_key("metric", named=True, unique=True))
+        for _, rows in by_week.group_by("week", maintain_order=True)
+    ]
+
+
+def _week(by_metric: Mapping[str, Mapping[str, Any]]) -> Week:
+    late = by_metric[outcomes.LATE_EVENTS]
+    return Week(
+        late["week"],
+        late["complete"],
+        late["rows"],
+        late["users"],
+        late["positives"],
+        int(late["value"]),
+        {
+            metric: None
+            if row["value"] is None
+            else Estimate(row["value"], row["ci_low"], row["ci_high"])
+            for metric, row in by_metric.items()
+        },
+    )
+
+
 class Quality(NamedTuple):
     """Where the log's lines went, in rows."""
 
@@ -291,10 +332,10 @@ def quality(versions: Mapping[str, Version]) -> Quality:
         versions[name] for name in ("raw_events", "rejected_lines", "cleaned_events")
     )
     return Quality(
-        lines=raw.metadata.get("lines", raw.rows + rejected.rows),
-        events=raw.rows,
-        rejected=rejected.rows,
-        left_out=raw.rows - cleaned.rows,
+        lines=raw.metadata.get("lines", raw.rows_ever + rejected.rows_ever),
+        events=raw.rows_ever,
+        rejected=rejected.rows_ever,
+        left_out=raw.rows_ever - cleaned.rows,
         cleaned=cleaned.rows,
     )
 

@@ -39,6 +39,7 @@ class Tested(NamedTuple):
 MEASURES = (
     Measure("pr_auc", "PR AUC", "number"),
     Measure("prevalence", "PR AUC of guessing (share who churned)", "number"),
+    Measure("mean_probability", "Mean probability (share expected to churn)", "number"),
     Measure("roc_auc", "ROC AUC (guessing: 0.5)", "number"),
     Measure("lift_top_10", "Lift in the top 10%", "times"),
     Measure("recall_top_10", "Churned users found in the top 10%", "percent"),

@@ -27,13 +27,25 @@ from sparkify_assets.churn.scoring import in_words
 from sparkify_assets.report import charts, figures, findings, inline, pictures, words
 from sparkify_assets.report.data import ReportData
 from sparkify_assets.report.figures import Estimate
-from sparkify_assets.report.measures import ESTIMATES, MEASURES, Measure
+from sparkify_assets.report.measures import BY_METRIC, ESTIMATES, MEASURES, Measure
+from sparkify_assets.tables import CHURN_SCORES
 
 MOST_LISTED = 2_000
 FIRST_SHOWN = 20  # rows of the list that are there before, or without, its script
 _FACTORS_DRAWN = 12
 _NAMED_IN_ANSWER = 5
 _FEWEST_DRAWN = 10  # churned rows below which a second line is only noise
+_WEEKS_LISTED = 26
+# What is shown of a week in operation, and how it is written.
+_MEASURED_LIVE = (
+    ("precision", "percent"),
+    ("recall", "percent"),
+    ("pr_auc", "number"),
+    ("expected_calibration_error", "number"),
+)
+# What is said of the scoring, not of a user.
+_NOT_LISTED = ("events_known", "scored_at", "backfilled")
+LISTED = [name for name in CHURN_SCORES.names if name not in _NOT_LISTED]
 _YES_OR_NO = "0 or 1"  # the unit of such features
 
 _COMPARED = ("pr_auc", "roc_auc", "lift_top_10", "f1", "balanced_accuracy", "weighted_f1")
@@ -56,6 +68,7 @@ def render(report: ReportData) -> str:
             findings=_findings(report),
             risk=_risk_list(report.scores),
             quality=_model_quality(report),
+            outcomes=_outcomes(report),
             data=_data_quality(report),
             provenance=_provenance(report),
         )
@@ -151,7 +164,9 @@ def _findings(report: ReportData) -> dict[str, Any] | None:
 
 def _risk_list(scores: pl.DataFrame) -> dict[str, Any]:
     listed = figures.at_most_risk(scores, MOST_LISTED)
-    columns = listed.with_columns(pl.col("as_of").cast(pl.String), pl.col("probability").round(6))
+    columns = listed.select(LISTED).with_columns(
+        pl.col("as_of").cast(pl.String), pl.col("probability").round(6)
+    )
     return {
         "columns": columns.columns,
         "rows": [list(row) for row in columns.iter_rows()],
@@ -182,6 +197,30 @@ def _model_quality(report: ReportData) -> dict[str, Any]:
         "panels": [_panel(report, FORECAST), _panel(report, WHOLE_LOG)],
         "models": _models(report.metrics),
         "profits": figures.profits(report.metrics),
+    }
+
+
+def _outcomes(report: ReportData) -> dict[str, Any]:
+    span, cutoffs = report.span, report.versions["score_outcomes"].slices.values()
+    backfilled = sum(each.said["backfilled"] for each in cutoffs)
+    log_end, days = date.fromisoformat(span["log_end"]), int(span["horizon_days"])
+    weeks = figures.weeks(report.live_metrics, log_end, days)
+    expected = [
+        value.value * week.rows for week in weeks if (value := week.measures["mean_probability"])
+    ]
+    return {
+        "weeks": weeks[::-1][:_WEEKS_LISTED],
+        "more": len(weeks) - _WEEKS_LISTED,
+        "pictures": pictures.by_week(weeks) if weeks else [],
+        "rows": sum(week.rows for week in weeks),
+        "expected": sum(expected),
+        "churned": sum(week.churned for week in weeks),
+        "late_events": sum(week.late_events for week in weeks),
+        "cutoffs": len(cutoffs) - backfilled,
+        "backfilled": backfilled,
+        "measures": [(BY_METRIC[metric].name, metric, how) for metric, how in _MEASURED_LIVE],
+        "known_from": log_end + timedelta(days=days),
+        "days": days,
     }
 
 

@@ -17,13 +17,23 @@ from sparkify_assets.churn.cutoffs import WHOLE_LOG
 from sparkify_assets.churn.evaluation import CHOSEN
 from sparkify_assets.report import charts, figures
 from sparkify_assets.report.charts import Axis, Series
-from sparkify_assets.report.figures import Tested
+from sparkify_assets.report.figures import Estimate, Tested, Week
 from sparkify_assets.report.findings import SHORTEST, Findings, Pair, Spread, Use
-from sparkify_assets.report.words import brief, interval, number, percent, short, spoken, times
+from sparkify_assets.report.words import (
+    brief,
+    interval,
+    number,
+    percent,
+    short,
+    short_day,
+    spoken,
+    times,
+)
 
 # Tested rows and the style of their line, the one that the description speaks of first.
 Styled = Sequence[tuple[Tested, str]]
 _WIDEST_RATIO = 3.0  # that has room in a picture; what is wider is cut
+_WEEKS_DRAWN = 8
 _LATER = "later"  # the second line, drawn below the first and without dots
 
 
@@ -290,6 +300,67 @@ def _pairs(name: str, title: str, pairs: Sequence[Pair], y: str, x: str) -> Mark
         charts.axis_up_to(y, highest, percent),
         x,
     )
+
+
+def by_week(weeks: Sequence[Week]) -> list[Picture]:
+    """How earlier forecasts turned out, of the newest weeks that there is room for."""
+    shown = weeks[-_WEEKS_DRAWN:]
+    return [
+        Picture(
+            "right-and-found",
+            "Right when named, and found",
+            "Precision: of those flagged, the share that left. Recall: of those who left, the "
+            "share that was flagged. With 95% intervals.",
+            _of_weeks(
+                "live-precision-recall",
+                "Precision and recall by week of the forecast",
+                shown,
+                ("precision", "recall"),
+                (("precision", "told"), ("recall", "other")),
+                "share",
+            ),
+        ),
+        Picture(
+            "expected-and-churned",
+            "Expected and churned",
+            "Share of users that the forecasts expected to leave, and that left.",
+            _of_weeks(
+                "live-expected",
+                "Share expected to leave and share that left, by week of the forecast",
+                shown,
+                ("mean_probability", "prevalence"),
+                (("expected", "told"), ("churned", "churned")),
+                "share of users",
+            ),
+        ),
+    ]
+
+
+def _of_weeks(
+    name: str,
+    title: str,
+    weeks: Sequence[Week],
+    metrics: tuple[str, str],
+    groups: charts.Groups,
+    y: str,
+) -> Markup:
+    first, second = metrics
+    rows = [(short_day(week.monday), week.measures[first], week.measures[second]) for week in weeks]
+    highest = [v.high or v.value for _, *both in rows for v in both if isinstance(v, Estimate)]
+    said = _sentence(f"{day}: {_percent(one)} and {_percent(other)}" for day, one, other in rows)
+    return charts.pairs(
+        name,
+        title,
+        f"{groups[0][0]} and {groups[1][0]}: ".capitalize() + said,
+        rows,
+        charts.axis_up_to(y, highest, percent),
+        "Monday of the week",
+        groups,
+    )
+
+
+def _percent(value: Estimate | None) -> str:
+    return percent(value.value) if value else "not known"
 
 
 def models(table: pl.DataFrame, protocol: str) -> Markup | None:

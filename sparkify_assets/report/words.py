@@ -58,6 +58,11 @@ def day(value: date) -> str:
     return f"{value.day} {value:%B %Y}"
 
 
+def short_day(value: date) -> str:
+    """1 Dec."""
+    return f"{value.day} {value:%b}"
+
+
 def interval(value: Estimate | None, show: Callable[[float], str] = number) -> str:
     """0.310 [0.250, 0.380]."""
     if value is None:

@@ -6,6 +6,7 @@ Does not belong here: how tables are stored (`lake.py`), and what the UI shows (
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ import dagster as dg
 import polars as pl
 from pyspark.sql import DataFrame
 
-from sparkify_assets import metadata
+from sparkify_assets import __version__, metadata
+from sparkify_assets.automation import runs
 from sparkify_assets.datasets import check_settings
+from sparkify_assets.events import user_ids
 from sparkify_assets.lineage import made_of
 from sparkify_assets.resources.lake import Lake, Version
 from sparkify_assets.resources.spark import SparkResource
-from sparkify_assets.retries import KNOWN, for_dagster
-from sparkify_assets.tables import TABLES, Rows
+from sparkify_assets.retries import told
+from sparkify_assets.tables import CLEANED_EVENTS, RAW_EVENTS, TABLES, Rows
 
 _PREVIEWED = 10  # rows
 
@@ -51,28 +54,51 @@ class LakeIOManager(dg.ConfigurableIOManager):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Refuse wrong settings: every run needs this resource, before its first step."""
-        if context.run:
+        if context.run and context.instance:
+            runs.sign(context.instance, context.run.run_id)
             check_settings(context.run.run_config)
+            if dataset := context.run.tags.get("dagster/partition"):
+                self._check_lake(dataset)
+
+    def _check_lake(self, dataset: str) -> None:
+        """Raises LakeError where a later version of this project has been here.
+
+        Raises SettingError where user ids would be of another kind than those that are there.
+        """
+        lake = self.storage.lake
+        lake.check_formats(dataset)
+        if lake.exists(dataset, CLEANED_EVENTS.name):
+            user_ids.check_same(dataset, lake.version(dataset, CLEANED_EVENTS.name).metadata)
+        else:
+            user_ids.key()  # which is refused where it could be guessed
+        if not lake.exists(dataset, RAW_EVENTS.name):
+            return
+        writer = lake.version(dataset, RAW_EVENTS.name).writer
+        if writer != __version__:
+            dg.get_dagster_logger().warning(
+                f"The tables of {dataset} were written by "
+                f"{f'version {writer}' if writer else 'an early version'} of this project; this is "
+                f"version {__version__}. A run that reads the log makes anew what is made of it; "
+                "models and what was forecast stay."
+            )
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         table = TABLES[context.asset_key.path[-1]]
         dataset = context.partition_key
         lake = self.storage.lake
         said: dict[str, Any] = {"run_id": context.run_id}
-        after = None
-        try:
+        after, slices = None, None
+        with _told(context.step_context):
             said |= origin(lake, dataset, table.name)
             if isinstance(obj, Rows):
                 said |= obj.metadata
-                obj, after = obj.of, obj.after
+                obj, after, slices = obj.of, obj.after, obj.slices
             if isinstance(obj, pl.DataFrame):
                 version = lake.write_polars(dataset, table, obj, said, after)
             elif isinstance(obj, DataFrame):
                 version = lake.write_spark(dataset, table, obj, said)
             else:
-                version = lake.commit(dataset, table, obj, said)
-        except KNOWN as error:
-            raise _for_dagster(error, context.step_context) from error
+                version = lake.commit(dataset, table, obj, said, after, slices)
         context.add_output_metadata(metadata.of_version(version))
         context.add_output_metadata(metadata.column_lineage(table))
         try:
@@ -87,18 +113,16 @@ class LakeIOManager(dg.ConfigurableIOManager):
         dataset = context.asset_partition_key
         lake = self.storage.lake
         wanted = context.dagster_type.typing_type
-        try:
+        with _told(context.step_context):
             if wanted is Version:
                 return lake.version(dataset, name)
             if wanted is pl.DataFrame:
                 return lake.read_polars(dataset, TABLES[name])
             return lake.read_spark(self.pyspark.spark_session, dataset, TABLES[name])
-        except KNOWN as error:
-            raise _for_dagster(error, context.step_context) from error
 
 
-def _for_dagster(error: Exception, step: Any) -> Exception:
-    return for_dagster(error, attempt=step.previous_attempt_count, tags=step.run_tags)
+def _told(step: Any) -> AbstractContextManager[None]:
+    return told(lambda: (step.previous_attempt_count, step.run_tags))
 
 
 def origin(lake: Lake, dataset: str, table: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -20,12 +21,15 @@ from dagster_pyspark.resources import spark_session_from_config
 from pydantic import Field
 
 from sparkify_assets import capacity
+from sparkify_assets.errors import SparkDiedError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 MASTER, DRIVER_MEMORY = "spark.master", "spark.driver.memory"
+_TRIES = 4  # of a task; Spark's own default on a cluster, while on one machine it has none
 _PATIENCE_MS = 5_000  # for Spark to note what has ended
+_SECONDS_TO_DIE = 1  # between a broken connection and its process's end
 MASTER_VARIABLE = "SPARKIFY_SPARK_MASTER"
 _LOG_OPTION = "-Dlog4j2.configurationFile=" + Path(__file__).with_name("log4j2.properties").as_uri()
 # The driver's JVM only hands blocks and reports around, for which the second compiler and the
@@ -48,6 +52,12 @@ def spark_master() -> str:
     return os.environ.get(MASTER_VARIABLE) or f"local[{fitting}]"
 
 
+def _with_tries(master: str) -> str:
+    """The same with another try for a task whose worker was killed, as it has on a cluster."""
+    plain = re.fullmatch(r"local(?:\[(\*|\d+)\])?", master)
+    return f"local[{plain[1] or 1},{_TRIES}]" if plain else master
+
+
 def driver_memory(machine_bytes: int) -> str:
     """Spark's heap for a machine of this size: a fifth of it, from 1 to 16 GB.
 
@@ -65,7 +75,7 @@ def spark_settings(master: str | None = None) -> dict[str, str]:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     settings = {
         "spark.app.name": "sparkify-assets",
-        MASTER: master,
+        MASTER: _with_tries(master),
         DRIVER_MEMORY: driver_memory(capacity.memory_bytes()),
         # defaultJavaOptions leaves extraJavaOptions to the user.
         "spark.driver.defaultJavaOptions": " ".join([_LOG_OPTION, *_JVM_OPTIONS]),
@@ -134,30 +144,61 @@ class SparkResource(LazyPySparkResource):
         return self.master or spark_master()
 
     def _init_session(self) -> None:
-        if self._spark_session is None:
+        if self._known_session is None:
             self._spark_session = spark_session_from_config(self.settings)
+
+    @property
+    def _known_session(self) -> SparkSession | None:
+        """None where none was needed yet, or its JVM was found dead."""
+        from pyspark import SparkContext
+
+        known: SparkSession | None = self._spark_session
+        is_active = known and known.sparkContext is SparkContext._active_spark_context
+        return known if is_active else None
+
+    def died(self) -> SparkDiedError | None:
+        """What to say where the JVM is gone; whoever uses a session next gets another one."""
+        from pyspark import SparkContext
+        from pyspark.sql import SparkSession as Session
+
+        process = getattr(SparkContext._gateway, "proc", None)
+        if process is None:
+            return None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_SECONDS_TO_DIE)
+        if process.poll() is None:
+            return None
+        # PySpark starts one JVM, and has no way of its own to forget it.
+        SparkContext._active_spark_context = SparkContext._gateway = SparkContext._jvm = None
+        Session._instantiatedSession = None
+        return SparkDiedError(
+            "Spark's process (java) was ended, as happens where the machine has no memory left. "
+            "Leave it more, or have fewer tasks at once: master local[1] in the launchpad."
+        )
 
     @property
     def settings(self) -> dict[str, Any]:
         """Spark's configuration; what a run sets is stronger than the user's own file."""
-        run = {MASTER: self.master, DRIVER_MEMORY: self.driver_memory}
+        master = self.master and _with_tries(self.master)
+        run = {MASTER: master, DRIVER_MEMORY: self.driver_memory}
         of_run = {name: value for name, value in run.items() if value}
         return spark_settings(self.master) | of_run | self.spark_config
 
     @property
     def application_id(self) -> str | None:
-        """Of the session; None where none was needed yet."""
-        session: SparkSession | None = self._spark_session
+        """Of the session; None where there is none."""
+        session = self._known_session
         return session.sparkContext.applicationId if session else None
 
     def stages_since(self, moment: datetime) -> list[Stage]:
         """The stages that were submitted since then and have ended, the first one first."""
         from py4j.protocol import Py4JJavaError
 
-        if self._spark_session is None:
+        session = self._known_session
+        if session is None:
             return []
-        context = self._spark_session.sparkContext
-        scala, gateway = context._jsc.sc(), context._gateway
+        gateway: Any = session.sparkContext._gateway
+        scala = session.sparkContext._jsc.sc()
         # The store learns of a stage's end from a queue; what is still in it is left out.
         with contextlib.suppress(Py4JJavaError):
             scala.listenerBus().waitUntilEmpty(_PATIENCE_MS)
