@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: every table, one after the other; about two hours in all.
+"""`python -m benchmarks`: every table, one after the other; about five hours in all.
 
 With SPARKIFY_REAL_USERS the folder of real users' tables is told (see `real_users.py`).
 """
@@ -12,7 +12,7 @@ import sys
 
 TABLES = (
     *("floor", "calibration", "oracle", "leaks", "drivers"),
-    *("engines", "models", "growth"),
+    *("engines", "models", "growth", "live", "faults", "fuzz", "load"),
 )
 REAL_USERS_VARIABLE = "SPARKIFY_REAL_USERS"
 

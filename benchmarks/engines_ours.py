@@ -18,7 +18,8 @@ from typing import Any
 
 DATASET = "full"
 TOGETHER = ("raw_events", "rejected_lines")  # made by one function
-ASSETS = (*TOGETHER, "cleaned_events", "user_labels", "user_days", "feature_table")
+CLEANED = ("cleaned_events", "label_days")
+ASSETS = (*TOGETHER, *CLEANED, "user_labels", "user_days", "user_kinds", "feature_table")
 SCORES = ("trained_model", "evaluation_predictions", "model_registry", "churn_scores")
 FEATURES_DONE = "features-done"  # a file that is made when the features are there, and checked
 
@@ -65,6 +66,7 @@ def run(assets: Sequence[str]) -> int:
 def run_bare() -> int:
     """The same tables; raises what goes wrong."""
     import dagster as dg
+    import polars as pl
 
     from sparkify_assets.assets import events, users
     from sparkify_assets.datasets import ForecastConfig, SourceConfig
@@ -77,22 +79,35 @@ def run_bare() -> int:
     shared = {"lake": LakeResource(root=lake.root), "pyspark": SparkResource()}
 
     def commit(**made: Any) -> list[Version]:
-        return [lake.commit(DATASET, TABLES[name], rows.of) for name, rows in made.items()]
+        return [
+            lake.write_polars(DATASET, TABLES[name], rows.of)
+            if isinstance(rows.of, pl.DataFrame)
+            else lake.commit(DATASET, TABLES[name], rows.of, slices=rows.slices)
+            for name, rows in made.items()
+        ]
 
     def context() -> dg.AssetExecutionContext:
         return dg.build_asset_context(partition_key=DATASET)
 
     read: Any = events.ingest(context(), SourceConfig(), **shared)
     raw_events, _ = commit(raw_events=read[0], rejected_lines=read[1])
-    cleaned = events.cleaned_events(context(), raw_events=raw_events, **shared)
-    (cleaned_events,) = commit(cleaned_events=cleaned)
-    summed: Any = users.users_and_days(context(), cleaned_events=cleaned_events, **shared)
+    cleaned: Any = events.clean_events(context(), raw_events=raw_events, **shared)
+    cleaned_events, label_days = commit(cleaned_events=cleaned[0], label_days=cleaned[1])
+    summed: Any = users.users_and_days(
+        context(),
+        cleaned_events=cleaned_events,
+        label_days=lake.read_polars(DATASET, TABLES["label_days"]),
+        **shared,
+    )
     _, user_days = commit(user_labels=summed[0], user_days=summed[1])
+    made = {"user_labels": lake.read_polars(DATASET, TABLES["user_labels"]), "user_days": user_days}
+    (user_kinds,) = commit(user_kinds=users.user_kinds(context(), **made, **shared))
     known = users.feature_table(
         context(),
         ForecastConfig(),
-        user_labels=lake.read_polars(DATASET, TABLES["user_labels"]),
-        user_days=user_days,
+        label_days=label_days,
+        user_kinds=user_kinds,
+        **made,
         **shared,
     )
     commit(feature_table=known)

@@ -48,7 +48,7 @@ def run(log: Path, folder: Path, bucket_bytes: int = BUCKET_BYTES) -> None:
         _write(cleaned, CLEANED_EVENTS, folder, number)
         ordered = days.in_order(cleaned.select(days.EVENT_COLUMNS))
         del cleaned
-        _write(labels.user_labels(ordered), USER_LABELS, folder, number)
+        _write(labels.user_labels(labels.label_days(ordered)), USER_LABELS, folder, number)
         _write(days.user_days(ordered), USER_DAYS, folder, number)
     describe(folder)
 

@@ -40,8 +40,8 @@ from sparkify_assets.tables import FEATURE_TABLE, USER_DAYS
 
 DATASET = "full"
 EVENTS_TO_FEATURES = (
-    *("raw_events", "rejected_lines", "cleaned_events"),
-    *("user_labels", "user_days", "feature_table"),
+    *("raw_events", "rejected_lines", "cleaned_events", "label_days"),
+    *("user_labels", "user_days", "user_kinds", "feature_table"),
 )
 ORACLE = "oracle"
 SINGLE_FEATURES = {name: seen for name, seen in models.BASELINES.items() if len(seen) == 1}
