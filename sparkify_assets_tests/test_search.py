@@ -62,6 +62,24 @@ def broken_after(fits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xgboost, "train", interrupted)
 
 
+# Side by side
+
+
+def test_no_two_trials_share_a_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """XGBoost crashes, once in a while, when two threads train on the same one."""
+    train, taken = xgboost.train, []
+
+    def noted(settings: Any, learn: Any, rounds: int, evals: Any, **more: Any) -> xgboost.Booster:
+        taken.extend([learn, *(matrix for matrix, _ in evals)])
+        return train(settings, learn, rounds, evals=evals, **more)
+
+    monkeypatch.setattr(xgboost, "train", noted)
+    found = searched(rows(), Budget(trials=4), jobs=2)
+    assert len(found.trials) == 4
+    assert len(taken) >= 8
+    assert len({id(matrix) for matrix in taken}) == len(taken)
+
+
 # Bounds
 
 
@@ -142,7 +160,7 @@ def test_beyond_a_number_of_rows_some_users_are_enough(monkeypatch: pytest.Monke
     x, label, users = rows()
     parts = search._Rows.of(x, label, users, lambda learn: np.zeros(len(x)), 0)
     (part,) = parts.parts
-    assert (part.learn.num_row(), part.test.num_row()) == (320, 80)
+    assert (len(part.learn.x), len(part.test.x)) == (320, 80)
 
 
 # The decision

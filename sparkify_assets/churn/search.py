@@ -175,13 +175,20 @@ def _space_of(settings: Settings) -> dict[str, Any]:
     return {name: value for name, value in asdict(settings).items() if name != "rounds"}
 
 
-class _Part(NamedTuple):
-    """Rows to learn from, and others to try on."""
+class _Share(NamedTuple):
+    """Rows, as `boosting.matrix` takes them."""
 
-    learn: Any  # xgboost.DMatrix
-    test: Any
-    label: np.ndarray  # of the rows to try on
-    user: np.ndarray  # and the number of their user
+    x: np.ndarray
+    label: np.ndarray
+    start: np.ndarray
+
+
+class _Part(NamedTuple):
+    """Rows to learn from, and others to try on, with the numbers of their users."""
+
+    learn: _Share
+    test: _Share
+    user: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -215,37 +222,39 @@ class _Rows:
             start = start_of(learn)
             parts.append(
                 _Part(
-                    matrix(x[learn], label[learn], start[learn]),
-                    matrix(x[test], label[test], start[test]),
-                    label[test],
+                    _Share(x[learn], label[learn], start[learn]),
+                    _Share(x[test], label[test], start[test]),
                     number[test],
                 )
             )
-        return cls(parts, sum(len(part.label) for part in parts), of_users)
+        return cls(parts, sum(len(part.user) for part in parts), of_users)
 
     def tried(self, settings: Settings, seed: int) -> tuple[Settings, np.ndarray]:
         """The settings with the best number of rounds, and each held-out user's loss, nats."""
         import xgboost
 
-        boosters, curves = [], []
+        tests, boosters, curves = [], [], []
         most = settings.rounds if len(self.parts) == 1 else _ROUNDS_OF_FEW
         for part in self.parts:
             said: dict[str, Any] = {}
+            # Made anew for each trial: XGBoost crashes when two threads train on one matrix.
+            learn, test = matrix(*part.learn), matrix(*part.test)
             booster = xgboost.train(
                 settings.parameters(seed),
-                part.learn,
+                learn,
                 most,
-                evals=[(part.test, "held_out")],
+                evals=[(test, "held_out")],
                 evals_result=said,
                 early_stopping_rounds=_PATIENCE if len(self.parts) == 1 else None,
                 verbose_eval=False,
             )
+            tests.append(test)
             boosters.append(booster)
-            curves.append(np.array(said["held_out"]["logloss"]) * len(part.label))
+            curves.append(np.array(said["held_out"]["logloss"]) * len(part.user))
         rounds, losses = int(np.sum(curves, axis=0).argmin()) + 1, np.zeros(self.users)
-        for booster, part in zip(boosters, self.parts, strict=True):
-            odds = booster.predict(part.test, output_margin=True, iteration_range=(0, rounds))
-            loss = np.logaddexp(0, np.where(part.label, -odds, odds).astype(float))
+        for booster, test, part in zip(boosters, tests, self.parts, strict=True):
+            odds = booster.predict(test, output_margin=True, iteration_range=(0, rounds))
+            loss = np.logaddexp(0, np.where(part.test.label, -odds, odds).astype(float))
             losses += np.bincount(part.user, loss, minlength=self.users)
         return replace(settings, rounds=rounds), losses
 
