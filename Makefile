@@ -33,7 +33,7 @@ dev: .venv/installed ## Dagster's UI on 127.0.0.1:3000, and the reports on 127.0
 	$(BIN)/dagster dev --host 127.0.0.1 --port $(UI_PORT)
 
 test: .venv/installed-dev ## the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 bench: .venv/installed-dev ## the slow tests and the benchmark tables
 	@$(BIN)/python -m pytest -m slow
