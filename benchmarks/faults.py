@@ -1,8 +1,10 @@
 """Faults that strike a run at a random moment, and what was lost.
 
-`python -m benchmarks.faults [kills] [disk] [source] [server] [--seed 1] [--kills 60] [--times 5]`
+`python -m benchmarks.faults [kills] [erasing] [disk] [source] [server]
+                             [--seed 1] [--kills 60] [--times 5]`
 
-kills: of the run, of Spark's process and of a Python worker, within every asset's step.
+kills: of the run, of Spark's process and of a Python worker, within every asset's step. erasing: a
+third as many kills of the command that erases a user, which is given again then.
 disk: a full one, and one that becomes read-only; a small one is mounted, for which root is needed.
 source: the log's folder is gone. server: one that breaks off, that sends nothing more or next to
 nothing, twice or for good. After a run that did not go on by itself comes another one, without the
@@ -20,6 +22,7 @@ import argparse
 import contextlib
 import itertools
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,12 +30,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.measuring import report
+from sparkify_assets.resources.lake import Lake
+from sparkify_assets.tables import USER_LABELS
 from sparkify_assets_tests.faults import (
     KILLS,
     Running,
     Scene,
     Trial,
     attempt,
+    attempt_erasing,
+    erased,
     growing_log,
     scene,
 )
@@ -49,7 +56,14 @@ FOR_GOOD = 1_000
 
 
 def main() -> None:
-    parts = {"kills": kills, "disk": disk, "source": vanishing, "server": faulty_server}
+    parts = {
+        "kills": kills,
+        "erasing": killed_erasing,
+        "disk": disk,
+        "source": vanishing,
+        "server": faulty_server,
+    }
+    killing = {"kills": 1, "erasing": 3}
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("parts", nargs="*", default=list(parts), help=", ".join(parts))
     parser.add_argument("--seed", type=int, default=1)
@@ -58,7 +72,8 @@ def main() -> None:
     given = parser.parse_args()
     for name in given.parts:
         with tempfile.TemporaryDirectory() as folder:
-            parts[name](Path(folder), given.seed, given.kills if name == "kills" else given.times)
+            times = given.kills // killing[name] if name in killing else given.times
+            parts[name](Path(folder), given.seed, times)
 
 
 def kills(folder: Path, seed: int, times: int) -> None:
@@ -71,6 +86,21 @@ def kills(folder: Path, seed: int, times: int) -> None:
     ]
     for kind in KILLS:
         told(f"{kind} killed", [trial for trial in trials if trial.fault == kind])
+
+
+def killed_erasing(folder: Path, seed: int, times: int) -> None:
+    before = of_everything(folder).after
+    user = before.read_polars("mini", USER_LABELS, ["user_id"])["user_id"].min()
+    after = Lake(shutil.copytree(before.root, str(folder / "erased")))
+    seconds = erased(after, folder / "home", str(user))
+    erasing = Scene("erasing", before, "", after, {"erasing": seconds})
+    told(
+        "erasing killed",
+        [
+            tried(attempt_erasing(erasing, str(user), random.Random(f"{seed} {number}")))
+            for number in range(times)
+        ],
+    )
 
 
 def disk(folder: Path, seed: int, times: int) -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 import dagster as dg
 import psutil
 
+from sparkify_assets.resources import erasure
 from sparkify_assets.resources.lake import Lake
 from sparkify_assets.simulation import write_log
 from sparkify_assets.tables import TABLES
@@ -370,3 +371,62 @@ def different(lake: Lake, scene: Scene, dataset: str = "mini") -> list[str]:
         for name in scene.tables
         if content(lake, name, dataset) != content(scene.after, name)
     ]
+
+
+# Erasing
+
+
+def erasing(lake: Lake, home: Path, user: str) -> subprocess.Popen[str]:
+    """The command that erases a user, begun."""
+    home.mkdir(exist_ok=True)
+    shutil.copy(PROJECT / ".dagster" / "dagster.yaml", home)
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "sparkify_assets.erase", user],
+        cwd=PROJECT,
+        env=environment(lake, None) | {"DAGSTER_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def erased(lake: Lake, home: Path, user: str) -> float:
+    """Erase a user: the seconds from its first change to its end. Raises RuntimeError."""
+    process = erasing(lake, home, user)
+    began = _first_change(lake, process)
+    said, _ = process.communicate(timeout=_SECONDS_OF_A_RUN)
+    if process.returncode:
+        raise RuntimeError(f"erasing failed:\n{said}")
+    return time.monotonic() - began
+
+
+def attempt_erasing(scene: Scene, user: str, chance: random.Random) -> Trial:
+    """Kill the command that erases a user, and erase again. scene: before and after erasing."""
+    trial = Trial("erasing killed", scene.job)
+    with tempfile.TemporaryDirectory() as own:
+        folder = Path(own)
+        lake = Lake(shutil.copytree(scene.before.root, str(folder / "lake")))
+        with Reader(lake, scene) as reader:
+            process = erasing(lake, folder / "home", user)
+            began = _first_change(lake, process)
+            time.sleep(chance.uniform(0, scene.steps[scene.job]))
+            if process.poll() is None:
+                process.kill()
+                trial.struck_after = time.monotonic() - began
+            trial.said, _ = process.communicate()
+            trial.went_on = process.returncode == 0
+            try:
+                erased(lake, folder / "home", user)
+            except RuntimeError as error:
+                trial.next_failed = str(error)
+        trial.reads = reader.reads
+        trial.wrong = reader.wrong + different(lake, scene)
+        trial.wrong += erasure.traces(lake, "mini", [user], folder)
+    return trial
+
+
+def _first_change(lake: Lake, process: subprocess.Popen[str]) -> float:
+    """When the list of the erased came to be."""
+    while not lake.has_file("mini", erasure.FILE) and process.poll() is None:
+        time.sleep(0.01)
+    return time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -180,13 +181,34 @@ def test_what_somebody_else_commits_meanwhile_is_not_undone(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake.write_polars("mini", REJECTED_LINES, rejected(1))
-    stale = lake._delta("mini", REJECTED_LINES.name)
+    stale = lake._open("mini", REJECTED_LINES.name)
     lake.write_polars("mini", REJECTED_LINES, rejected(2))
     with monkeypatch.context() as patch:
-        patch.setattr(Lake, "_delta", lambda *given: stale)
+        patch.setattr(Lake, "_open", lambda *given: stale)
         with pytest.raises(ConflictError, match="has changed meanwhile"):
             lake.write_polars("mini", REJECTED_LINES, rejected(3))
     assert lake.read_polars("mini", REJECTED_LINES)["byte_offset"].to_list() == [2]
+
+
+def test_what_is_committed_while_a_table_is_opened_is_not_mixed_into_it(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rows in (1, 2, 3):
+        lake.write_polars("mini", REJECTED_LINES, rejected(*range(rows)), {"rows": rows})
+    commit = Lake._commit
+
+    def late(self: Lake, dataset: str, table: str, number: int) -> dict[str, Any]:
+        with monkeypatch.context() as patch:
+            patch.setattr(Lake, "_commit", commit)
+            lake.write_polars("mini", REJECTED_LINES, rejected(), {"rows": 0})
+        return commit(self, dataset, table, number)
+
+    monkeypatch.setattr(Lake, "_commit", late)
+    version = lake.version("mini", REJECTED_LINES.name)
+    assert (version.number, version.rows, version.metadata) == (2, 3, {"rows": 3})
+    earlier = lake.earlier("mini", REJECTED_LINES.name, 9)
+    assert [each.rows for each in earlier] == [each.metadata["rows"] for each in earlier]
+    assert [each.number for each in earlier] == [2, 1, 0]
 
 
 def test_a_file_is_replaced_whole(lake: Lake) -> None:

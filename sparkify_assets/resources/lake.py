@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -91,6 +91,13 @@ class Version:
     def rows_ever(self) -> int:
         """With those that have expired or were erased."""
         return self.rows + sum(each.gone for each in self.slices.values())
+
+
+class _Opened(NamedTuple):
+    """A version of a table: deltalake's DeltaTable, and what its commit says of it."""
+
+    delta: Any
+    commit: dict[str, Any]
 
 
 class Removed(NamedTuple):
@@ -177,8 +184,9 @@ class Lake:
         parts = list(parts)
         schema = Schema.from_arrow(table.arrow_schema)
         with explained(self.uri):
-            delta = self._delta(dataset, table.name) if self.exists(dataset, table.name) else None
-            found = delta.version() if delta is not None else -1
+            opened = self._open(dataset, table.name) if self.exists(dataset, table.name) else None
+            delta = opened.delta if opened else None
+            found = opened.delta.version() if opened else -1
             if after is not None and found != after:
                 raise ConflictError(_changed(dataset, table.name))
             of_commit = {_SAID: json.dumps(dict(metadata or {}))} | _of_this_project()
@@ -187,7 +195,7 @@ class Lake:
                 # Not in the files' own statistics, of which readers see the first 32 columns alone.
                 of_commit[_NULLS] = json.dumps(_nulls(parts))
             else:
-                old = self._newest(dataset, table.name, delta).slices if delta is not None else {}
+                old = self._described(dataset, table.name, opened).slices if opened else {}
                 kept = _kept(old, slices, parts)
                 of_commit[_SLICES] = json.dumps(_with_nulls(slices, old, kept, parts))
             said = CommitProperties(
@@ -285,10 +293,9 @@ class Lake:
         self, dataset: str, table: Table, gone: Sequence[PartFile]
     ) -> tuple[Any, dict[str, Any]]:
         """The table, and what its newest commit says of it."""
-        delta = self._delta(dataset, table.name)
+        delta, commit = self._open(dataset, table.name)
         if not {part.path for part in gone} <= {part.path for part in _parts(delta)}:
             raise ConflictError(_changed(dataset, table.name))
-        (commit,) = delta.history(1)
         kept = (_SAID, _NULLS, _SLICES, _FORMAT, _WRITER, _ROWS_OF)
         return delta, {name: commit[name] for name in kept if name in commit}
 
@@ -327,13 +334,16 @@ class Lake:
         about to commit them. The log is shortened to 30 days where none of these is older, as
         they could not be read without it.
         """
-        delta = self._delta(dataset, table)
-        commits = delta.history()  # the newest first
+        delta, _ = self._open(dataset, table)
+        written = {
+            number: commit["timestamp"]
+            for number, commit in self._commits(dataset, table, delta.version())
+        }
         now = time.time() * 1000
         oldest = now - keep_hours * _HOUR_MS
         # By name, as a checkpoint knows of what was removed for a week only.
-        kept = {old["version"] for new, old in pairwise(commits) if new["timestamp"] >= oldest}
-        kept |= {commit["version"] for commit in commits} & set(keep_versions)
+        kept = {old for new, old in pairwise(written) if written[new] >= oldest}
+        kept |= written.keys() & set(keep_versions)
         # Asked what it would remove: removing, it would commit versions of its own.
         unneeded = delta.vacuum(
             keep_hours,
@@ -354,8 +364,7 @@ class Lake:
                 with contextlib.suppress(OSError):  # it still holds a file
                     folder.rmdir()
         delta.create_checkpoint()
-        written = (commit["timestamp"] for commit in commits if commit["version"] in kept)
-        if all(each >= now - _LOG_HOURS * _HOUR_MS for each in written):
+        if all(written[number] >= now - _LOG_HOURS * _HOUR_MS for number in kept):
             delta.cleanup_metadata()
         return Removed(len(there), sum(info.size for info in there))
 
@@ -365,7 +374,7 @@ class Lake:
         Nobody else may write it meanwhile: what is not committed yet is removed as well.
         """
         self.vacuum(dataset, table, keep_hours=0)  # which writes the log's state as a checkpoint
-        newest = self._delta(dataset, table).version()
+        newest = self._open(dataset, table).delta.version()
         filesystem, _ = self._filesystem
         selector = fs.FileSelector(f"{self._inside(dataset, table)}/_delta_log")
         with explained(self.uri):
@@ -485,7 +494,8 @@ class Lake:
 
         return DeltaTable.is_deltatable(self.folder(dataset, table))
 
-    def _delta(self, dataset: str, table: str) -> Any:
+    def _open(self, dataset: str, table: str) -> _Opened:
+        """The newest version of a table. Raises LakeError as `version`."""
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
@@ -496,25 +506,42 @@ class Lake:
                 f"The table {table} of {dataset} is not in the lake {printable(self.uri)} yet. "
                 f"Materialize {table} for {dataset} first; the job `everything` makes all tables."
             ) from None
-        _check_format(self.folder(dataset, table), delta.history(1)[0])
-        return delta
+        commit = self._commit(dataset, table, delta.version())
+        _check_format(self.folder(dataset, table), commit)
+        return _Opened(delta, commit)
+
+    def _commit(self, dataset: str, table: str, number: int) -> dict[str, Any]:
+        """What the commit of a version says of it. Raises FileNotFoundError where it is forgotten.
+
+        `DeltaTable.history` would also tell of commits made since the table was opened, and tells
+        of those before under wrong numbers then.
+        """
+        filesystem, _ = self._filesystem
+        path = f"{self._inside(dataset, table)}/_delta_log/{number:020}.json"
+        with filesystem.open_input_stream(path) as stream:
+            actions = map(json.loads, stream.read().splitlines())
+            return next(action["commitInfo"] for action in actions if "commitInfo" in action)
+
+    def _commits(
+        self, dataset: str, table: str, newest: int
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Versions down from one, and what their commits say, as far back as the log goes."""
+        with contextlib.suppress(FileNotFoundError):
+            for number in range(newest, -1, -1):
+                yield number, self._commit(dataset, table, number)
 
     def version(self, dataset: str, table: str) -> Version:
         """The newest version of a table.
 
         Raises LakeError when there is none, or where a later version of this project wrote it.
         """
-        return self._newest(dataset, table, self._delta(dataset, table))
+        return self._described(dataset, table, self._open(dataset, table))
 
     def check_formats(self, dataset: str) -> None:
         """Raise LakeError where a later version of this project wrote a table of the dataset."""
         for name in TABLES:
             if self.exists(dataset, name):
-                self._delta(dataset, name)
-
-    def _newest(self, dataset: str, table: str, delta: Any) -> Version:
-        (commit,) = delta.history(1)
-        return self._described(dataset, table, delta, commit)
+                self._open(dataset, name)
 
     def newest(self, dataset: str, table: Table) -> tuple[int, Mapping[str, Slice]]:
         """Delta's number, and the slices, of a table's newest version; -1 where there is none.
@@ -525,27 +552,27 @@ class Lake:
 
         if not self.exists(dataset, table.name):
             return -1, {}
-        delta = self._delta(dataset, table.name)
-        version = self._newest(dataset, table.name, delta)
-        same = delta.schema() == Schema.from_arrow(table.arrow_schema)
-        return delta.version(), version.slices if same else {}
+        opened = self._open(dataset, table.name)
+        version = self._described(dataset, table.name, opened)
+        same = opened.delta.schema() == Schema.from_arrow(table.arrow_schema)
+        return opened.delta.version(), version.slices if same else {}
 
     def earlier(self, dataset: str, table: str, most: int) -> list[Version]:
         """Up to `most` versions before the newest one, from the table's log alone, newest first."""
         from deltalake.exceptions import DeltaError
 
-        delta = self._delta(dataset, table)
+        delta, _ = self._open(dataset, table)
         found = []
-        # Asked of an older version, `history` tells of commits under wrong numbers.
-        for commit in delta.history(most + 1)[1:]:
+        for number, commit in islice(self._commits(dataset, table, delta.version() - 1), most):
             try:
-                delta.load_as_version(commit["version"])
+                delta.load_as_version(number)
             except DeltaError:  # the log of so old a version has been cleaned up
                 break
-            found.append(self._described(dataset, table, delta, commit))
+            found.append(self._described(dataset, table, _Opened(delta, commit)))
         return found
 
-    def _described(self, dataset: str, table: str, delta: Any, commit: dict[str, Any]) -> Version:
+    def _described(self, dataset: str, table: str, opened: _Opened) -> Version:
+        delta, commit = opened
         parts = _parts(delta)
         slices = {
             name: Slice(**each) for name, each in json.loads(commit.get(_SLICES, "{}")).items()
@@ -584,7 +611,7 @@ class Lake:
 
         Their `nulls` are not known.
         """
-        parts = sorted(_parts(self._delta(dataset, table)), key=lambda part: part.path)
+        parts = sorted(_parts(self._open(dataset, table).delta), key=lambda part: part.path)
         return [part for part in parts if slices is None or part.slice in slices]
 
     def files(self, dataset: str, table: str, slices: Collection[str] | None = None) -> list[str]:
@@ -602,7 +629,7 @@ class Lake:
         """
         from deltalake.exceptions import DeltaError
 
-        delta = self._delta(dataset, table)
+        delta, _ = self._open(dataset, table)
         now = [part.path for part in _parts(delta)]
         then: set[str] = set()
         if version >= 0:
