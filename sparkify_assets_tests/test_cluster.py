@@ -110,6 +110,7 @@ def stored_trees(lake: Lake) -> models.Boosted:
     return calibrated.model
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_while_the_log_is_read_is_done_without(
     finished: Run, simulated_log: Path, tmp_path: Path
 ) -> None:

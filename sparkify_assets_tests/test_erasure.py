@@ -82,7 +82,7 @@ def log(simulated_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return marked(simulated_log, tmp_path_factory.mktemp("log") / "log.json")
 
 
-@pytest.fixture(scope="module", params=["plain", "hashed"])
+@pytest.fixture(scope="module", params=["plain", pytest.param("hashed", marks=pytest.mark.slow)])
 def erased(
     request: pytest.FixtureRequest, log: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
