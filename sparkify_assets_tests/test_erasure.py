@@ -202,6 +202,13 @@ def test_copies_of_downloaded_logs_go(own: Lake, tmp_path: Path) -> None:
     assert erasure.traces(own, "mini", ["30"], copies) == []
 
 
+def test_an_id_may_be_a_number_that_stands_for_something_else(own: Lake) -> None:
+    user = own.read_polars("mini", TABLES["user_labels"])["user_id"].sort()[0]
+    for table in ("churn_scores", "user_labels"):
+        own.write_file("mini", f"{table}/_contract_kept.json", b'{"version": %b}' % user.encode())
+    assert command_line.main([user]) == 0
+
+
 def test_what_is_left_is_named(own: Lake, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     user = own.read_polars("mini", TABLES["user_labels"])["user_id"][0]
     left = Path(own.root, "mini", "churn_scores", "left.parquet")

@@ -34,7 +34,7 @@ from sparkify_assets.storage import (
 from sparkify_assets.tables import CLEANED_EVENTS, REJECTED_LINES, TABLES, Slice, Table
 
 FILE = "erased_users.json"
-_REPORT = "churn_report"
+_LOG = "/_delta_log/"
 _USER, _TEXT = "user_id", "text"
 _WITH_USERS = [t for t in TABLES.values() if _USER in t.names or t is REJECTED_LINES]
 
@@ -75,7 +75,7 @@ def erase(lake: Lake, dataset: str, users: Collection[str], log_copies: Path) ->
     found = {table.name: _take_out(lake, dataset, table, ids) for table in tables}
     for table in tables:
         lake.forget(dataset, table.name)
-    for file in _reports(lake, dataset):
+    for file in _beside_tables(lake, dataset):
         lake.remove_file(file)
     for copy in _copies(dataset, log_copies):
         copy.unlink()
@@ -141,9 +141,15 @@ def _theirs(rows: pl.DataFrame, ids: Collection[str]) -> pl.Series:
     return Erased.nobody().with_users(ids).are_named(rows[_TEXT])
 
 
-def _reports(lake: Lake, dataset: str) -> Iterator[str]:
-    folder = lake.folder(dataset, _REPORT)
-    return (file for file in lake.all_files(dataset) if file.startswith(f"{folder}/"))
+def _beside_tables(lake: Lake, dataset: str) -> Iterator[str]:
+    """The report and the checks' notes, which the next run makes again."""
+    for file in lake.all_files(dataset):
+        if not (_is_part(file) or _LOG in file or file.endswith(f"/{FILE}")):
+            yield file
+
+
+def _is_part(file: str) -> bool:
+    return file.endswith(".parquet") and _LOG not in file
 
 
 def _copies(dataset: str, folder: Path) -> list[Path]:
@@ -167,7 +173,7 @@ def _holds(file: str, ids: Collection[str]) -> bool:
     if file.endswith(f"/{FILE}"):
         return False
     filesystem, path = open_filesystem(file)
-    if file.endswith(".parquet") and "/_delta_log/" not in file:
+    if _is_part(file):
         try:
             telling = {_USER, _TEXT} & set(pq.read_schema(path, filesystem=filesystem).names)
             return any(_theirs(read_part(file, [name]), ids).any() for name in telling)
@@ -181,7 +187,7 @@ def _holds(file: str, ids: Collection[str]) -> bool:
 def _patterns(file: str, ids: Collection[str]) -> Iterator[str]:
     """What an id looks like: in a table's log a bound of user_id, elsewhere a word of its own."""
     for one in map(re.escape, ids):
-        if "/_delta_log/" in file:
+        if _LOG in file:
             yield rf'user_id\\*"\s*:\s*\\*"{one}\\*"'
         else:
             yield rf"(?<![\w-]){one}(?![\w-])"
