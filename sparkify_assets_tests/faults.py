@@ -421,7 +421,7 @@ def attempt_erasing(scene: Scene, user: str, chance: random.Random) -> Trial:
                 trial.next_failed = str(error)
         trial.reads = reader.reads
         trial.wrong = reader.wrong + different(lake, scene)
-        trial.wrong += erasure.traces(lake, "mini", [user], folder)
+        trial.wrong += erasure.traces(lake, "mini", [user], folder / "no copies")
     return trial
 
 
